@@ -1,0 +1,1 @@
+"""The local runtime for Mistral's open-weight models."""

@@ -1,0 +1,85 @@
+"""Every exception that mistral_local raises on purpose.
+
+MistralLocalError                exit code 1  something failed while running
+├── UsageError                              2  a flag, option or command that cannot be
+├── RequestError (ValueError)               2  a request that cannot be served
+│   ├── EmptyPromptError                       no tokens to start from
+│   ├── PromptTooLongError                     prompt (and answer) exceed the context
+│   └── TokenIdError                           a token id outside the vocabulary
+├── CheckpointError                         3  a folder that is not a usable checkpoint
+│   ├── ParamsError                            params.json or config.json
+│   ├── UnsupportedCheckpointError             understood, but not implemented
+│   ├── WeightsError                           tensors and the files they are in
+│   ├── TokenizerError                         tokenizer files
+│   └── AdapterError                           a LoRA file
+├── OutOfMemoryError                        4  host or device memory does not suffice
+└── ShapeError (ValueError)                 1  tensors whose shapes do not agree
+
+Messages are one line: what was expected, what came, where, and what to do.
+"""
+
+
+class MistralLocalError(Exception):
+    """Base of everything raised on purpose; `exit_code` is what a command returns for it."""
+
+    exit_code = 1
+
+
+class UsageError(MistralLocalError):
+    """A flag, option or command that does not exist or cannot have this value."""
+
+    exit_code = 2
+
+
+class RequestError(MistralLocalError, ValueError):
+    """A request that cannot be served as asked."""
+
+    exit_code = 2
+
+
+class EmptyPromptError(RequestError):
+    """A prompt without tokens."""
+
+
+class PromptTooLongError(RequestError):
+    """A prompt that does not fit into the context window."""
+
+
+class TokenIdError(RequestError):
+    """A token id outside the vocabulary."""
+
+
+class CheckpointError(MistralLocalError):
+    """A folder that cannot be used as a checkpoint."""
+
+    exit_code = 3
+
+
+class ParamsError(CheckpointError):
+    """params.json (or config.json) is missing, broken or contradicts itself."""
+
+
+class UnsupportedCheckpointError(CheckpointError):
+    """The checkpoint asks for something that is not implemented; the field is named."""
+
+
+class WeightsError(CheckpointError):
+    """A weight file is damaged, or its tensors are not those of the model."""
+
+
+class TokenizerError(CheckpointError):
+    """The tokenizer is missing, damaged, or does not fit the model."""
+
+
+class AdapterError(CheckpointError):
+    """A LoRA file cannot be merged into this model."""
+
+
+class OutOfMemoryError(MistralLocalError):
+    """Host or device memory does not suffice; the message says what was needed."""
+
+    exit_code = 4
+
+
+class ShapeError(MistralLocalError, ValueError):
+    """Tensor shapes that do not agree."""
