@@ -1,0 +1,103 @@
+"""Load a checkpoint into a model that was built on the meta device."""
+
+from collections.abc import Callable
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from mistral_local.errors import OutOfMemoryError, UsageError
+from mistral_local.weights.checkpoint import Checkpoint
+from mistral_local.weights.compare import check_tensors
+from mistral_local.weights.memory import free_bytes, in_words, is_out_of_memory
+from mistral_local.weights.slots import HasSlots, Slot
+from mistral_local.weights.stored import LOADABLE_DTYPES
+
+Progress = Callable[[int, int, int], None]
+
+
+def load_weights(
+    model: HasSlots,
+    checkpoint: Checkpoint,
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Fill every slot of the model; each tensor goes from the mapped file to its device once.
+
+    On a CPU, a whole parameter that keeps its dtype stays a copy-on-write view of the file and takes no memory of its
+    own.  Host memory stays within the model's bytes and one tensor; for another device, within one tensor.
+
+    Args:
+        model: parameters on the meta device; they are replaced, and only when all tensors have been read.
+        dtype: of all parameters; None takes the one that most bytes are stored in.
+        progress: called after each tensor with (tensors done, tensors in all, bytes done).
+
+    Raises:
+        WeightsError: the tensors are not those of the model; nothing was read.
+        OutOfMemoryError: they do not fit; the model is as it was.
+    """
+    device = torch.device(device)
+    slots = model.weight_slots()
+    check_tensors(checkpoint, slots)
+    dtype = checkpoint.stored_dtype if dtype is None else dtype
+    if dtype not in LOADABLE_DTYPES:
+        raise UsageError(
+            f"dtype: expected float32, bfloat16, float16 or float64, got {str(dtype).removeprefix('torch.')}"
+        )
+    needed = _needed_bytes(checkpoint, slots, device, dtype)
+    available = free_bytes(device)
+    if available is not None and needed > available:
+        raise OutOfMemoryError(
+            f"{checkpoint.folder}: the weights need {in_words(needed)} on {device}, {in_words(available)} are free"
+        )
+    try:
+        parameters = _read_parameters(model, checkpoint, slots, device, dtype, progress)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(
+            f"{checkpoint.folder}: the weights need {in_words(needed)} on {device}, which could not be allocated"
+        ) from error
+    for name, tensor in parameters.items():
+        owner, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(owner), leaf, nn.Parameter(tensor, requires_grad=False))
+
+
+def _read_parameters(
+    model: HasSlots,
+    checkpoint: Checkpoint,
+    slots: dict[str, Slot],
+    device: torch.device,
+    dtype: torch.dtype,
+    progress: Progress | None,
+) -> dict[str, Tensor]:
+    parameters: dict[str, Tensor] = {}
+    nbytes = 0
+    for done, (name, slot) in enumerate(slots.items(), start=1):
+        tensor = checkpoint.read(name)
+        nbytes += tensor.nbytes
+        if slot.index is None:
+            parameters[slot.parameter] = tensor.to(device).to(dtype).contiguous()
+        else:
+            if slot.parameter not in parameters:
+                shape = model.get_parameter(slot.parameter).shape
+                parameters[slot.parameter] = torch.empty(shape, dtype=dtype, device=device)
+            parameters[slot.parameter][slot.index].copy_(tensor.to(device))
+        if progress is not None:
+            progress(done, len(slots), nbytes)
+    return parameters
+
+
+def _needed_bytes(checkpoint: Checkpoint, slots: dict[str, Slot], device: torch.device, dtype: torch.dtype) -> int:
+    """Bytes to allocate on the device: all of it, but on a CPU not what stays a view of the file."""
+
+    def stays_mapped(name: str, slot: Slot) -> bool:
+        tensor = checkpoint.tensors[name]
+        return slot.index is None and tensor.dtype == dtype and not tensor.origin.heads
+
+    on_cpu = device.type == "cpu"
+    return dtype.itemsize * sum(
+        prod(slot.shape) for name, slot in slots.items() if not (on_cpu and stays_mapped(name, slot))
+    )
