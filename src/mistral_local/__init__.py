@@ -1,1 +1,32 @@
-"""The local runtime for Mistral's open-weight models."""
+"""The local runtime for Mistral's open-weight models.
+
+    import mistral_local
+    llm = mistral_local.load()                      # or load(folder)
+    llm.chat([{"role": "user", "content": "Hello!"}]).text
+
+Scripts of mistral_inference find their names in mistral_local.transformer, mistral_local.generate, mistral_local.args,
+mistral_local.lora and mistral_local.main.
+"""
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mistral_local.model.transformer import Transformer
+    from mistral_local.tasks.llm import LLM, load
+
+__version__ = version("mistral_local")
+__all__ = ["LLM", "Transformer", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch only when it is asked for (PEP 562)."""
+    if name in ("LLM", "load"):
+        from mistral_local.tasks import llm
+
+        return getattr(llm, name)
+    if name == "Transformer":
+        from mistral_local.model.transformer import Transformer
+
+        return Transformer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""Requests in, events out: chat, fill-in-the-middle, completion."""

@@ -1,24 +1,13 @@
 """What an answer is made of: events while it streams, and the whole of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
+from mistral_local.tools.call import ToolCall
+
+__all__ = ["Answer", "Event", "FinishReason", "Finished", "TextDelta", "ToolCall", "ToolCallDelta", "Usage"]
+
 FinishReason = Literal["stop", "length", "tool_calls", "aborted"]
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A function that the model asks to be called.
-
-    Attributes:
-        id: nine letters and digits, unique in the conversation.
-        name: the function's name as the model wrote it.
-        arguments: its arguments as the JSON text that the model wrote.
-    """
-
-    id: str
-    name: str
-    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +42,15 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last event of an answer."""
+    """The last event of an answer.
+
+    Attributes:
+        raw_text: everything the model wrote, control tokens spelled out; nothing is ever lost.
+    """
 
     finish_reason: FinishReason
     usage: Usage
+    raw_text: str = ""
 
 
 Event = TextDelta | ToolCallDelta | Finished
@@ -75,5 +69,5 @@ class Answer:
     text: str
     finish_reason: FinishReason
     usage: Usage
-    tool_calls: tuple[ToolCall, ...] = field(default=())
+    tool_calls: tuple[ToolCall, ...] = ()
     raw_text: str = ""

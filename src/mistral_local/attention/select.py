@@ -1,0 +1,31 @@
+"""Which attention backend serves a device."""
+
+from functools import cache
+
+import torch
+
+from mistral_local.attention.backend import AttentionBackend
+from mistral_local.attention.sdpa import SdpaBackend
+from mistral_local.attention.xformers import XformersBackend
+
+
+def reasons_against_xformers(device: torch.device, dtype: torch.dtype) -> list[str]:
+    """Why xformers cannot serve; empty when it can.  Imports nothing of it unless the device is CUDA."""
+    if device.type != "cuda":
+        return [f"xformers runs on CUDA only, not on {device.type}"]
+    reasons = []
+    if dtype not in (torch.float16, torch.bfloat16):
+        reasons.append(f"xformers' fast kernels take float16 and bfloat16, not {dtype}")
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        reasons.append("xformers' fast kernels need compute capability 8.0")
+    try:
+        import xformers.ops  # noqa: F401
+    except (ImportError, OSError) as error:
+        reasons.append(f"xformers cannot be imported ({error}); pip install xformers")
+    return reasons
+
+
+@cache
+def select_backend(device: torch.device, dtype: torch.dtype) -> AttentionBackend:
+    """The fastest backend that can serve this device and dtype."""
+    return SdpaBackend() if reasons_against_xformers(device, dtype) else XformersBackend()

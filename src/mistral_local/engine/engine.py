@@ -1,0 +1,145 @@
+"""The engine: add sequences, step, read their new tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from mistral_local.config import EngineConfig
+from mistral_local.engine.memory import plan_kv_cache
+from mistral_local.engine.model_runner import ModelRunner
+from mistral_local.engine.scheduler import Scheduler
+from mistral_local.engine.sequence import Sequence
+from mistral_local.errors import EmptyPromptError, OutOfMemoryError, PromptTooLongError, TokenIdError
+from mistral_local.kvcache.block_pool import BlockPool
+from mistral_local.kvcache.storage import KVCache
+from mistral_local.model.transformer import Transformer
+from mistral_local.sampling.params import SamplingParams
+
+
+class Engine:
+    """Runs sequences of token ids on one model; knows no text.
+
+    Not thread-safe: one thread adds, steps and aborts.
+    """
+
+    def __init__(self, model: Transformer, config: EngineConfig) -> None:
+        self.config = config
+        self.model = model
+        num_blocks = plan_kv_cache(model.args, config, device=model.device, dtype=model.dtype)
+        self.pool = BlockPool(num_blocks)
+        self.scheduler = Scheduler(config, self.pool)
+        cache = KVCache(
+            n_layers=model.args.n_layers,
+            num_blocks=num_blocks,
+            block_size=config.block_size,
+            n_kv_heads=model.args.n_kv_heads,
+            head_dim=model.args.head_dim,
+            dtype=model.dtype,
+            device=model.device,
+        )
+        self._runner = ModelRunner(model, cache)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether any sequence waits or runs."""
+        return self.scheduler.has_work
+
+    @property
+    def kv_tokens(self) -> int:
+        """Tokens that the KV cache holds, all sequences together."""
+        return self.pool.num_blocks * self.config.block_size
+
+    @property
+    def max_context(self) -> int:
+        """Most tokens of one sequence, prompt and answer together."""
+        return min(self.config.max_context, self.kv_tokens)
+
+    def can_serve(self, config: EngineConfig) -> bool:
+        """Whether an engine of this configuration could do no more than this one, on the model as it is now."""
+        same = replace(config, max_context=self.config.max_context) == self.config
+        cached = self._runner.cache.layers[0].k
+        is_current = (cached.device, cached.dtype) == (self.model.device, self.model.dtype)
+        return same and is_current and config.max_context <= self.config.max_context
+
+    def add(self, prompt: list[int], params: SamplingParams) -> Sequence:
+        """Queue a prompt; the sequence that is returned fills up while the engine steps.
+
+        Raises:
+            EmptyPromptError, TokenIdError: if the prompt cannot be computed.
+            PromptTooLongError: if it leaves no room for an answer in the context.
+            OutOfMemoryError: if prompt and answer can never fit into the KV cache.
+        """
+        self._check_prompt(prompt)
+        sequence = Sequence(list(prompt), len(prompt), params)
+        if sequence.max_len > self.kv_tokens:
+            raise OutOfMemoryError(
+                f"prompt and answer need a KV cache of {sequence.max_len} tokens, there is memory for {self.kv_tokens}"
+            )
+        self.scheduler.add(sequence)
+        return sequence
+
+    def step(self) -> list[Sequence]:
+        """Run one step of the model.
+
+        Returns:
+            The sequences that got a token or ended.
+        """
+        step = self.scheduler.schedule()
+        sampled = self._runner.run(step) if step else {}
+        for part in step:
+            part.sequence.num_computed_tokens = part.end
+        progressed = []
+        for index, choice in sampled.items():
+            sequence = step[index].sequence
+            if choice.token < 0:
+                sequence.finish("error", "the model's logits are not finite; the weights may be damaged")
+            else:
+                sequence.append(choice.token, choice.logprob)
+            progressed.append(sequence)
+        self.scheduler.release_finished()
+        return progressed
+
+    def abort(self, sequence: Sequence) -> None:
+        """End a sequence now and give its blocks back; nothing happens if it has ended."""
+        if not sequence.is_finished:
+            sequence.finish("aborted")
+            self.scheduler.release_finished()
+
+    def stream(self, sequence: Sequence) -> Iterator[int]:
+        """Yield the new tokens of a sequence while the engine steps; others that run advance as well.
+
+        Closing the iterator before its end aborts the sequence.
+        """
+        num_read = 0
+        try:
+            while True:
+                while num_read < sequence.num_new_tokens:
+                    num_read += 1
+                    yield sequence.tokens[sequence.num_prompt_tokens + num_read - 1]
+                if sequence.is_finished:
+                    return
+                self.step()
+        finally:
+            self.abort(sequence)
+
+    def run(self, sequences: list[Sequence]) -> None:
+        """Step until all of these have ended; if that fails, they are aborted."""
+        try:
+            while not all(sequence.is_finished for sequence in sequences):
+                self.step()
+        finally:
+            for sequence in sequences:
+                self.abort(sequence)
+
+    def _check_prompt(self, prompt: list[int]) -> None:
+        if not prompt:
+            raise EmptyPromptError("the prompt is empty: at least one token is needed")
+        vocab_size = self.model.args.vocab_size
+        if not 0 <= min(prompt) <= max(prompt) < vocab_size:
+            bad = next(token for token in prompt if not 0 <= token < vocab_size)
+            raise TokenIdError(f"token id {bad} is outside the vocabulary of {vocab_size}")
+        if len(prompt) >= self.max_context:
+            raise PromptTooLongError(
+                f"the prompt has {len(prompt)} tokens; a context of {self.max_context} leaves no room for an answer"
+            )

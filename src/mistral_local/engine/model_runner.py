@@ -1,0 +1,102 @@
+"""Turn a scheduled step into tensors, run the model, and choose the next tokens."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mistral_local.attention.batch import AttentionMetadata, Batch, SequenceSpan, slots_of
+from mistral_local.engine.scheduler import Scheduled
+from mistral_local.kvcache.storage import KVCache
+from mistral_local.model.transformer import Transformer
+from mistral_local.sampling.sampler import SamplingBatch, sample, token_logprobs
+
+# Prompt logprobs are computed from slices of logits of at most this many numbers (64 MiB in fp32).
+MAX_LOGITS_PER_SLICE = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class SampledToken:
+    """The next token of a sequence; `token` is -1 when its logits were not finite."""
+
+    token: int
+    logprob: float | None
+
+
+class ModelRunner:
+    """Owns the model and its KV cache."""
+
+    def __init__(self, model: Transformer, cache: KVCache) -> None:
+        self.model, self.cache = model, cache
+
+    @torch.inference_mode()
+    def run(self, step: list[Scheduled]) -> dict[int, SampledToken]:
+        """Compute one step.
+
+        Returns:
+            The sampled token of each part of `step` that reached the end of its sequence, by index in `step`.
+        """
+        hidden = self.model.hidden(self._batch(step), self.cache)
+        ends = torch.tensor([part.num_tokens for part in step]).cumsum(0).tolist()
+        for part, end in zip(step, ends, strict=True):
+            if part.sequence.params.prompt_logprobs:
+                self._score_prompt(part, hidden[end - part.num_tokens : end])
+        sampled = [index for index, part in enumerate(step) if part.is_sampled]
+        if not sampled:
+            return {}
+        rows = torch.tensor([ends[index] - 1 for index in sampled], device=hidden.device)
+        return dict(zip(sampled, self._sample([step[index] for index in sampled], hidden[rows]), strict=True))
+
+    def _batch(self, step: list[Scheduled]) -> Batch:
+        ids: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
+        spans: list[SequenceSpan] = []
+        block_size = self.cache.block_size
+        for part in step:
+            table = part.sequence.block_table
+            assert table is not None
+            spans.append(SequenceSpan(len(ids), part.num_tokens, part.end, self._key_slots(part)))
+            ids += part.sequence.tokens[part.start : part.end]
+            positions += range(part.start, part.end)
+            slots += [table.blocks[p // block_size] * block_size + p % block_size for p in range(part.start, part.end)]
+        packed = torch.tensor([ids, positions, slots]).to(self.model.device)
+        return Batch(packed[0], packed[1], AttentionMetadata(tuple(spans), packed[2]))
+
+    def _key_slots(self, part: Scheduled) -> slice | Tensor:
+        assert part.sequence.block_table is not None
+        slots = slots_of(part.sequence.block_table, 0, part.end, self.cache.block_size)
+        return slots if isinstance(slots, slice) else slots.to(self.model.device)
+
+    def _sample(self, parts: list[Scheduled], hidden: Tensor) -> list[SampledToken]:
+        """[S, dim] hidden states of the last token of each part -> its next token."""
+        params = [part.sequence.params for part in parts]
+        batch = SamplingBatch(
+            temperatures=[p.temperature for p in params],
+            top_ps=[p.top_p for p in params],
+            uniforms=[part.sequence.draw_uniform() for part in parts],
+            wants_logprobs=any(p.logprobs for p in params),
+        )
+        sampled = sample(self.model.logits(hidden), batch)
+        ids = sampled.token_ids.tolist()
+        logprobs = [None] * len(ids) if sampled.logprobs is None else sampled.logprobs.tolist()
+        return [
+            SampledToken(token, logprob if p.logprobs else None)
+            for token, logprob, p in zip(ids, logprobs, params, strict=True)
+        ]
+
+    def _score_prompt(self, part: Scheduled, hidden: Tensor) -> None:
+        """Append the logprobs of the prompt tokens that follow this part's tokens, if not yet known.
+
+        Args:
+            hidden: [num_tokens, dim], hidden states of the part.
+        """
+        sequence = part.sequence
+        first = max(part.start, len(sequence.prompt_logprobs))  # row of token i scores token i + 1
+        last = min(part.end, sequence.num_prompt_tokens - 1)
+        rows_per_slice = max(1, MAX_LOGITS_PER_SLICE // self.model.args.vocab_size)
+        for start in range(first, last, rows_per_slice):
+            end = min(last, start + rows_per_slice)
+            following = torch.tensor(sequence.tokens[start + 1 : end + 1], device=hidden.device)
+            logits = self.model.logits(hidden[start - part.start : end - part.start])
+            sequence.prompt_logprobs += token_logprobs(logits, following).tolist()

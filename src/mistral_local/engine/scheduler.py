@@ -1,0 +1,120 @@
+"""Which sequences take part in the next step, and with how many tokens."""
+
+from collections import deque
+from dataclasses import dataclass
+
+from mistral_local.config import EngineConfig
+from mistral_local.engine.sequence import Sequence, Status
+from mistral_local.kvcache.block_pool import BlockPool
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """One sequence's part in a step: its tokens start .. start + num_tokens - 1."""
+
+    sequence: Sequence
+    start: int
+    num_tokens: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.num_tokens
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether this step computes the last known token, so that the next one can be chosen."""
+        return self.end == len(self.sequence.tokens)
+
+
+class Scheduler:
+    """Lets every sequence's computed tokens catch up with its tokens, under one token budget per step.
+
+    There are no prefill and decode phases: a running sequence usually lacks one token, a new one lacks its prompt, and
+    both go into the same step.  Running sequences come first, then waiting ones in order of arrival.  When blocks run
+    out, the newest running sequence gives its blocks back and is computed again later.
+    """
+
+    def __init__(self, config: EngineConfig, pool: BlockPool) -> None:
+        self.config, self.pool = config, pool
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.waiting or self.running)
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a new sequence."""
+        self.waiting.append(sequence)
+
+    def schedule(self) -> list[Scheduled]:
+        """Choose the next step's tokens and give them blocks."""
+        budget = self.config.max_num_batched_tokens
+        step: list[Scheduled] = []
+        index = 0
+        while index < len(self.running) and budget:
+            sequence = self.running[index]
+            part = self._part(sequence, budget)
+            if self._make_room(sequence, part.end):
+                step.append(part)
+                budget -= part.num_tokens
+                index += 1
+        while self.waiting and budget and len(self.running) < self.config.max_num_seqs:
+            part = self._part(self.waiting[0], budget)
+            if not self._admit(part):
+                break
+            step.append(part)
+            budget -= part.num_tokens
+        return step
+
+    def release_finished(self) -> None:
+        """Take finished sequences out and give their blocks back."""
+        for sequence in [s for s in self.running if s.is_finished]:
+            self.running.remove(sequence)
+            self._free(sequence)
+        if any(s.is_finished for s in self.waiting):
+            self.waiting = deque(s for s in self.waiting if not s.is_finished)
+
+    def _part(self, sequence: Sequence, budget: int) -> Scheduled:
+        missing = len(sequence.tokens) - sequence.num_computed_tokens
+        limit = min(budget, self.config.max_prefill_chunk or budget)
+        return Scheduled(sequence, sequence.num_computed_tokens, min(missing, limit))
+
+    def _num_blocks(self, num_tokens: int) -> int:
+        return -(-num_tokens // self.config.block_size)
+
+    def _make_room(self, sequence: Sequence, num_tokens: int) -> bool:
+        """Blocks for the sequence's first `num_tokens` tokens, preempting the newest; False if it was that itself."""
+        assert sequence.block_table is not None
+        while not self.pool.grow(sequence.block_table, self._num_blocks(num_tokens)):
+            newest = self.running[-1]
+            self._preempt(newest)
+            if newest is sequence:
+                return False
+        return True
+
+    def _admit(self, part: Scheduled) -> bool:
+        """Move the first waiting sequence to the running ones, if its prompt and one more token fit now."""
+        sequence = part.sequence
+        needed = self._num_blocks(min(len(sequence.tokens) + 1, sequence.max_len))
+        if needed > self.pool.num_free:
+            return False
+        self.waiting.popleft()
+        sequence.block_table = self.pool.open_table(self._num_blocks(sequence.max_len))
+        sequence.status = Status.RUNNING
+        self.running.append(sequence)
+        has_room = self.pool.grow(sequence.block_table, self._num_blocks(part.end))
+        assert has_room
+        return True
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self._free(sequence)
+        sequence.num_computed_tokens = 0
+        sequence.status = Status.WAITING
+        self.waiting.appendleft(sequence)
+
+    def _free(self, sequence: Sequence) -> None:
+        assert sequence.block_table is not None
+        self.pool.close_table(sequence.block_table)
+        sequence.block_table = None

@@ -1,0 +1,91 @@
+"""One prompt and its answer, as token ids."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Literal
+
+from mistral_local.kvcache.block_pool import BlockTable
+from mistral_local.sampling.params import SamplingParams
+
+
+class Status(Enum):
+    """Where a sequence is in its life."""
+
+    WAITING = auto()
+    RUNNING = auto()
+    FINISHED = auto()
+
+
+FinishReason = Literal["stop", "length", "aborted", "error"]
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """The state of one prompt while it is answered.
+
+    Attributes:
+        tokens: prompt and new token ids.
+        num_prompt_tokens: how many of them came with the request.
+        params: how tokens are chosen and when to end.
+        num_computed_tokens: tokens whose keys and values are in the cache.
+        block_table: its blocks; None while it waits.
+        prompt_logprobs: of prompt tokens from the 2nd on, as far as computed, if asked for.
+        logprobs: of new tokens, if asked for.
+        finish_reason: why it ended: a stop token, a length limit, its caller, or an error.
+        error: what went wrong, when finish_reason is "error".
+    """
+
+    tokens: list[int]
+    num_prompt_tokens: int
+    params: SamplingParams
+    num_computed_tokens: int = 0
+    block_table: BlockTable | None = None
+    prompt_logprobs: list[float] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    status: Status = Status.WAITING
+    finish_reason: FinishReason | None = None
+    error: str | None = None
+    _random: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.params.seed)
+
+    @property
+    def new_tokens(self) -> list[int]:
+        """The answer so far."""
+        return self.tokens[self.num_prompt_tokens :]
+
+    @property
+    def num_new_tokens(self) -> int:
+        return len(self.tokens) - self.num_prompt_tokens
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status is Status.FINISHED
+
+    @property
+    def max_len(self) -> int:
+        """Most tokens that the sequence may come to hold."""
+        return self.num_prompt_tokens + self.params.max_tokens
+
+    def draw_uniform(self) -> float:
+        """The number in [0, 1) that decides the next sampled token; one per new token, whatever runs beside."""
+        return self._random.random() if self.params.temperature > 0 else 0.0
+
+    def append(self, token: int, logprob: float | None) -> None:
+        """Take the next token, or end the sequence by it."""
+        if token in self.params.stop_token_ids:
+            self.finish("stop")
+            return
+        self.tokens.append(token)
+        if logprob is not None:
+            self.logprobs.append(logprob)
+        if self.num_new_tokens >= self.params.max_tokens:
+            self.finish("length")
+
+    def finish(self, reason: FinishReason, error: str | None = None) -> None:
+        """End the sequence; its blocks are given back by the scheduler."""
+        self.status, self.finish_reason, self.error = Status.FINISHED, reason, error

@@ -1,0 +1,116 @@
+"""generate(): encoded prompts in, token ids and logprobs out; the call that scripts of mistral_inference make."""
+
+from collections.abc import Sequence as Items
+from typing import Any
+
+from mistral_local.config import EngineConfig
+from mistral_local.engine.engine import Engine
+from mistral_local.engine.sequence import Sequence
+from mistral_local.errors import MistralLocalError, RequestError
+from mistral_local.model.transformer import Transformer
+from mistral_local.sampling.params import SamplingParams
+
+CONTEXT_STEP = 256
+"""The KV cache is sized in steps of so many tokens, so that the next call can often use it again."""
+
+
+def generate(
+    encoded_prompts: list[list[int]],
+    model: Transformer,
+    images: Items[Items[Any]] = (),
+    *,
+    max_tokens: int,
+    temperature: float,
+    chunk_size: int | None = None,
+    eos_id: int | None = None,
+    top_p: float = 0.8,
+    seed: int | None = None,
+    prompt_logprobs: bool = True,
+) -> tuple[list[list[int]], list[list[float]]]:
+    """Answer a batch of prompts.
+
+    Args:
+        encoded_prompts: token ids of each prompt; lengths may differ, and more prompts than the model's
+            max_batch_size wait for their turn.
+        images: none; models with vision are not implemented.
+        max_tokens: most new tokens per prompt; 0 scores the prompts only.
+        temperature: 0 for the likeliest token, else the logits are divided by it.
+        chunk_size: most prompt tokens of one sequence per step; the result does not depend on it.
+        eos_id: ends the row in which it is sampled; None never stops early.
+        top_p: nucleus of the sampling, as upstream 0.8.
+        seed: makes the sampling repeatable; row i draws from (seed, i).
+        prompt_logprobs: whether to score the prompts.
+
+    Returns:
+        (tokens, logprobs), one row per prompt.  A row of tokens ends before its EOS and may be empty; with max_tokens=0
+        there are no rows of tokens.  A row of logprobs has the prompt tokens from the second on, if asked for, then
+        each new token; all are log-softmax of the untempered logits.
+
+    Raises:
+        RequestError: if a prompt or an option cannot be served.
+        OutOfMemoryError: if the KV cache does not fit.
+    """
+    if any(images):
+        raise RequestError("images: this model has no vision encoder")
+    if max_tokens < 0:
+        raise RequestError(f"max_tokens: expected at least 0, got {max_tokens}")
+    if not encoded_prompts:
+        return [], []
+    longest = max(len(prompt) for prompt in encoded_prompts) + max_tokens
+    if longest > model.args.context_length:
+        raise RequestError(
+            f"prompt and max_tokens need {longest} tokens, the context of this model has {model.args.context_length}"
+        )
+    # Scoring alone samples one token too, which is dropped.
+    params = [
+        SamplingParams(
+            max_tokens=max(1, max_tokens),
+            temperature=temperature,
+            top_p=top_p,
+            seed=None if seed is None else _row_seed(seed, row),
+            stop_token_ids=frozenset() if eos_id is None else frozenset([eos_id]),
+            logprobs=True,
+            prompt_logprobs=prompt_logprobs,
+        )
+        for row in range(len(encoded_prompts))
+    ]
+    engine = _engine_for(model, num_prompts=len(encoded_prompts), longest=longest + 1, chunk_size=chunk_size)
+    sequences = _run(engine, encoded_prompts, params)
+    if max_tokens == 0:
+        return [], [sequence.prompt_logprobs for sequence in sequences]
+    return (
+        [sequence.new_tokens for sequence in sequences],
+        [sequence.prompt_logprobs + sequence.logprobs for sequence in sequences],
+    )
+
+
+def _run(engine: Engine, prompts: list[list[int]], params: list[SamplingParams]) -> list[Sequence]:
+    sequences: list[Sequence] = []
+    try:
+        for prompt, its_params in zip(prompts, params, strict=True):
+            sequences.append(engine.add(prompt, its_params))
+        engine.run(sequences)
+    finally:
+        for sequence in sequences:
+            engine.abort(sequence)
+    for row, sequence in enumerate(sequences):
+        if sequence.error is not None:
+            raise MistralLocalError(f"prompt {row}: {sequence.error}")
+    return sequences
+
+
+def _row_seed(seed: int, row: int) -> int:
+    return (seed << 32) + row
+
+
+def _engine_for(model: Transformer, *, num_prompts: int, longest: int, chunk_size: int | None) -> Engine:
+    """The engine of an earlier call where it fits, else a new one; the model keeps it."""
+    config = EngineConfig(
+        max_num_seqs=min(num_prompts, model.args.max_batch_size or num_prompts),
+        max_context=-(-longest // CONTEXT_STEP) * CONTEXT_STEP,
+        max_prefill_chunk=chunk_size,
+    )
+    if not (isinstance(model.kept_engine, Engine) and model.kept_engine.can_serve(config)):
+        model.kept_engine = None  # its KV cache goes before the new one comes
+        model.kept_engine = Engine(model, config)
+    return model.kept_engine

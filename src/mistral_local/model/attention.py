@@ -1,0 +1,38 @@
+"""The attention layer: projections and rotary embedding around a backend."""
+
+from torch import Tensor, nn
+
+from mistral_local.args import TransformerArgs
+from mistral_local.attention.backend import AttentionBackend
+from mistral_local.attention.batch import AttentionMetadata
+from mistral_local.kvcache.storage import LayerCache
+from mistral_local.model.rope import rotate
+
+
+class Attention(nn.Module):
+    """Grouped-query attention (arXiv:2305.13245); n_heads * head_dim need not equal dim."""
+
+    def __init__(self, args: TransformerArgs, layer: int) -> None:
+        super().__init__()
+        self.n_heads, self.n_kv_heads, self.head_dim = args.n_heads, args.n_kv_heads, args.head_dim
+        self.window = args.window(layer)
+        self.wq = nn.Linear(args.dim, args.n_heads * args.head_dim, bias=False)
+        self.wk = nn.Linear(args.dim, args.n_kv_heads * args.head_dim, bias=False)
+        self.wv = nn.Linear(args.dim, args.n_kv_heads * args.head_dim, bias=False)
+        self.wo = nn.Linear(args.n_heads * args.head_dim, args.dim, bias=False)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotation: Tensor,
+        *,
+        backend: AttentionBackend,
+        cache: LayerCache | None,
+        metadata: AttentionMetadata,
+    ) -> Tensor:
+        """[T, dim] -> [T, dim]; new keys and values go to `cache`."""
+        q = rotate(self.wq(x).view(-1, self.n_heads, self.head_dim), rotation)
+        k = rotate(self.wk(x).view(-1, self.n_kv_heads, self.head_dim), rotation)
+        v = self.wv(x).view(-1, self.n_kv_heads, self.head_dim)
+        mixed = backend.attend(q, k, v, cache=cache, metadata=metadata, window=self.window)  # [T, n_heads, head_dim]
+        return self.wo(mixed.reshape(-1, self.n_heads * self.head_dim))

@@ -1,0 +1,108 @@
+"""What every model has: arguments, a device, a dtype, weights from a folder and LoRA adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import nn
+
+from mistral_local.args import TransformerArgs
+from mistral_local.errors import UsageError
+from mistral_local.weights.checkpoint import open_checkpoint
+from mistral_local.weights.load import load_weights
+from mistral_local.weights.lora import merge_lora
+from mistral_local.weights.slots import Slot
+
+
+class ModelBase(nn.Module):
+    """A model that is described by TransformerArgs and filled from a checkpoint folder."""
+
+    def __init__(self, args: TransformerArgs) -> None:
+        super().__init__()
+        self.args = args
+        self.kept_engine: object | None = None
+        """What generate() ran on last; it lives as long as the weights."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are stored as."""
+        return next(self.parameters()).dtype
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: str | Path,
+        max_batch_size: int = 1,
+        num_pipeline_ranks: int = 1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        progress: Callable[[int, int, int], None] | None = None,
+        note: Callable[[str], None] | None = None,
+    ) -> Self:
+        """Load a checkpoint folder as published.
+
+        Args:
+            folder: params.json and consolidated*.safetensors or consolidated.00.pth, or the Hugging Face layout.
+            max_batch_size: most prompts that generate() runs at the same time.
+            num_pipeline_ranks: 1; more needs several processes.
+            device: None takes CUDA if there is one, else the CPU.
+            dtype: None keeps what is stored.
+            progress: called with (tensors done, tensors in all, bytes done).
+            note: called with one-line notices, such as which of two weight files was taken.
+
+        Raises:
+            CheckpointError: if the folder is not a usable checkpoint.
+            OutOfMemoryError: if the weights do not fit.
+        """
+        if num_pipeline_ranks != 1:
+            raise UsageError(f"num_pipeline_ranks: several ranks are not implemented yet, got {num_pipeline_ranks}")
+        folder = Path(folder)
+        args = TransformerArgs.from_folder(folder)
+        args.max_batch_size = max_batch_size
+        with torch.device("meta"):
+            model = cls(args)
+        with open_checkpoint(folder, args) as checkpoint:
+            if note is not None:
+                for notice in checkpoint.notes:
+                    note(notice)
+            load_weights(model, checkpoint, device=_device(device), dtype=dtype, progress=progress)
+        return model.eval().requires_grad_(False)
+
+    def weight_slots(self) -> dict[str, Slot]:
+        """Where each tensor of a native checkpoint goes: its published name -> parameter, and place in it."""
+        return dict(chain.from_iterable(_slots(name, parameter) for name, parameter in self.named_parameters()))
+
+    def load_lora(self, path: str | Path, scaling: float = 2.0) -> None:
+        """Merge a native LoRA file into the weights: W += scaling * B @ A (arXiv:2106.09685).
+
+        Raises:
+            AdapterError: if it does not fit this model; the weights are then as before.
+        """
+        merge_lora(self, Path(path), scaling=scaling)
+
+
+def _slots(name: str, parameter: nn.Parameter) -> Iterator[tuple[str, Slot]]:
+    """A matrix or vector is published under its own name; stacked experts are published one by one."""
+    if parameter.ndim < 3:
+        yield name, Slot(name, None, tuple(parameter.shape))
+        return
+    prefix, _, matrix = name.rpartition(".")
+    for expert in range(parameter.shape[0]):
+        published = f"{prefix}.experts.{expert}.{matrix}.weight"
+        yield published, Slot(name, expert, tuple(parameter.shape[1:]))
+
+
+def _device(device: torch.device | str | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)

@@ -1,0 +1,20 @@
+"""The dense feed-forward layer."""
+
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from mistral_local.args import TransformerArgs
+
+
+class FeedForward(nn.Module):
+    """SwiGLU (arXiv:2002.05202): w2(silu(w1 x) * w3 x); w1 is the gate, w3 the up projection."""
+
+    def __init__(self, args: TransformerArgs) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(args.dim, args.hidden_dim, bias=False)
+        self.w2 = nn.Linear(args.hidden_dim, args.dim, bias=False)
+        self.w3 = nn.Linear(args.dim, args.hidden_dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, dim] -> [T, dim]."""
+        return self.w2(silu(self.w1(x)).mul_(self.w3(x)))

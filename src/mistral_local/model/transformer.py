@@ -1,0 +1,100 @@
+"""The decoder: embeddings, blocks, final norm and output projection."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from mistral_local.args import TransformerArgs
+from mistral_local.attention.backend import AttentionBackend
+from mistral_local.attention.batch import AttentionMetadata, Batch, uncached_batch
+from mistral_local.attention.select import select_backend
+from mistral_local.errors import TokenIdError
+from mistral_local.kvcache.storage import KVCache, LayerCache
+from mistral_local.model.attention import Attention
+from mistral_local.model.base import ModelBase
+from mistral_local.model.feed_forward import FeedForward
+from mistral_local.model.moe import MoeFeedForward
+from mistral_local.model.norm import RMSNorm
+from mistral_local.model.rope import rotations
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm residual block: attention, then a dense or mixture-of-experts feed-forward layer."""
+
+    def __init__(self, args: TransformerArgs, layer: int) -> None:
+        super().__init__()
+        self.attention = Attention(args, layer)
+        self.attention_norm = RMSNorm(args.dim, args.norm_eps)
+        self.feed_forward = FeedForward(args) if args.moe is None else MoeFeedForward(args, args.moe)
+        self.ffn_norm = RMSNorm(args.dim, args.norm_eps)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotation: Tensor,
+        *,
+        backend: AttentionBackend,
+        cache: LayerCache | None,
+        metadata: AttentionMetadata,
+    ) -> Tensor:
+        """[T, dim] -> [T, dim]."""
+        x = x + self.attention(self.attention_norm(x), rotation, backend=backend, cache=cache, metadata=metadata)
+        return x + self.feed_forward(self.ffn_norm(x))
+
+
+class Transformer(ModelBase):
+    """A dense or mixture-of-experts decoder, for one device.
+
+    Built from arguments its weights are random; `from_folder` reads a checkpoint.
+    """
+
+    def __init__(self, args: TransformerArgs) -> None:
+        super().__init__(args)
+        self.tok_embeddings = nn.Embedding(args.vocab_size, args.dim)
+        self.layers = nn.ModuleList([TransformerBlock(args, layer) for layer in range(args.n_layers)])
+        self.norm = RMSNorm(args.dim, args.norm_eps)
+        self.output = None if args.tied_embeddings else nn.Linear(args.dim, args.vocab_size, bias=False)
+
+    @torch.inference_mode()
+    def forward(self, input_ids: Tensor, seqlens: list[int]) -> Tensor:
+        """Compute logits of whole sequences, without a cache.
+
+        Args:
+            input_ids: [sum(seqlens)] token ids, one sequence after the other.
+            seqlens: length of each sequence.
+
+        Returns:
+            [sum(seqlens), vocab_size] fp32; row i scores the token after token i.  Causal inside each sequence, and
+            blind across sequences.
+
+        Raises:
+            ShapeError: if the lengths do not add up.
+            TokenIdError: if an id is outside the vocabulary.
+        """
+        ids = input_ids.to(self.device, torch.int64)
+        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self.args.vocab_size:
+            raise TokenIdError(
+                f"token ids must be 0 .. {self.args.vocab_size - 1}, got {int(ids.min())} .. {int(ids.max())}"
+            )
+        return self.logits(self.hidden(uncached_batch(ids, seqlens), None))
+
+    def hidden(self, batch: Batch, cache: KVCache | None) -> Tensor:
+        """Run the blocks over one step; new keys and values go to `cache`.
+
+        Returns:
+            [T, dim] hidden states after the final norm, in the model's dtype.
+        """
+        backend = select_backend(self.device, self.dtype)
+        rotation = rotations(batch.positions, self.args.head_dim, self.args.theta)
+        x = self.tok_embeddings(batch.input_ids)
+        for index, layer in enumerate(self.layers):
+            layer_cache = None if cache is None else cache.layers[index]
+            x = layer(x, rotation, backend=backend, cache=layer_cache, metadata=batch.attention)
+        return self.norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[S, dim] hidden states -> [S, vocab_size] fp32 logits."""
+        weight = self.tok_embeddings.weight if self.output is None else self.output.weight
+        return linear(hidden, weight).float()

@@ -1,0 +1,126 @@
+"""From the tokens of one sequence to the events of one answer."""
+
+import time
+from collections.abc import Iterator
+
+from mistral_local.engine.engine import Engine
+from mistral_local.engine.sequence import Sequence
+from mistral_local.errors import MistralLocalError
+from mistral_local.tasks.outputs import Answer, Event, Finished, FinishReason, TextDelta, ToolCallDelta, Usage
+from mistral_local.tokenizer.stop_strings import StopMatcher
+from mistral_local.tokenizer.tokenizer import Tokenizer
+from mistral_local.tools.parser import ToolCallParser
+
+
+class AnswerParser:
+    """Turns new tokens into events; text streams, function calls come when they are complete."""
+
+    def __init__(self, tokenizer: Tokenizer, *, stop: tuple[str, ...], parses_tools: bool) -> None:
+        self._tools = ToolCallParser(tokenizer) if parses_tools else None
+        self._tokenizer = tokenizer
+        self._detokenizer = tokenizer.detokenizer()
+        self._stop = StopMatcher(stop)
+        self._call_tokens: list[int] = []
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a stop string has appeared."""
+        return self._stop.is_stopped
+
+    def push(self, token: int) -> list[Event]:
+        """Take one new token."""
+        if self._call_tokens or (self._tools is not None and token == self._tools.marker_id):
+            self._call_tokens.append(token)
+            return []
+        return _text_event(self._stop.push(self._detokenizer.push(token)))
+
+    def finish(self) -> list[Event]:
+        """No more tokens come: give out what was held back, calls that cannot be read as the text they are."""
+        if self.is_stopped:
+            return []
+        rest = _text_event(self._stop.push(self._detokenizer.finish()) + self._stop.finish())
+        if not self._call_tokens or self._tools is None:
+            return rest
+        calls = self._tools.parse(self._call_tokens)
+        if calls is None:
+            return rest + _text_event(self._tokenizer.spell_out(self._call_tokens))
+        return rest + [ToolCallDelta(call) for call in calls]
+
+
+def stream_answer(
+    engine: Engine, sequence: Sequence, tokenizer: Tokenizer, *, stop: tuple[str, ...] = (), parses_tools: bool = False
+) -> Iterator[Event]:
+    """Step the engine and yield the events of one sequence; the last one is Finished.
+
+    Closing the iterator stops the answer at once.
+
+    Raises:
+        MistralLocalError: if the model's numbers went wrong.
+    """
+    clock = _Clock()
+    parser = AnswerParser(tokenizer, stop=stop, parses_tools=parses_tools)
+    has_calls = False
+    tokens = engine.stream(sequence)
+    try:
+        for token in tokens:
+            clock.tick()
+            yield from parser.push(token)
+            if parser.is_stopped:
+                break
+    finally:
+        tokens.close()  # type: ignore[attr-defined]
+    if sequence.error is not None:
+        raise MistralLocalError(sequence.error)
+    for event in parser.finish():
+        has_calls = has_calls or isinstance(event, ToolCallDelta)
+        yield event
+    reason = _finish_reason(sequence, is_stopped=parser.is_stopped, has_calls=has_calls)
+    yield Finished(reason, clock.usage(sequence), tokenizer.spell_out(sequence.new_tokens))
+
+
+def collect(events: Iterator[Event]) -> Answer:
+    """Join the events of an answer."""
+    text, calls, finished = "", [], None
+    for event in events:
+        match event:
+            case TextDelta():
+                text += event.text
+            case ToolCallDelta():
+                calls.append(event.call)
+            case Finished():
+                finished = event
+    assert finished is not None
+    return Answer(text, finished.finish_reason, finished.usage, tuple(calls), finished.raw_text)
+
+
+class _Clock:
+    """When the first and the last token came."""
+
+    def __init__(self) -> None:
+        self._start = self._first = self._last = time.perf_counter()
+        self._num_ticks = 0
+
+    def tick(self) -> None:
+        self._last = time.perf_counter()
+        if self._num_ticks == 0:
+            self._first = self._last
+        self._num_ticks += 1
+
+    def usage(self, sequence: Sequence) -> Usage:
+        seconds = self._last - self._first
+        rate = (self._num_ticks - 1) / seconds if self._num_ticks > 1 and seconds > 0 else 0.0
+        return Usage(sequence.num_prompt_tokens, self._num_ticks, self._first - self._start, rate)
+
+
+def _text_event(text: str) -> list[Event]:
+    return [TextDelta(text)] if text else []
+
+
+def _finish_reason(sequence: Sequence, *, is_stopped: bool, has_calls: bool) -> FinishReason:
+    if is_stopped:
+        return "stop"
+    if sequence.finish_reason == "length":
+        return "length"
+    if sequence.finish_reason == "aborted":
+        return "aborted"
+    return "tool_calls" if has_calls else "stop"

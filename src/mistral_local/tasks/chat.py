@@ -1,0 +1,34 @@
+"""Conversations: from the messages of the Mistral API to mistral_common's request."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mistral_common.protocol.instruct.request import ChatCompletionRequest
+from pydantic import BaseModel, ValidationError
+
+from mistral_local.errors import RequestError
+
+Message = Mapping[str, Any] | BaseModel
+"""{"role": "user", "content": "..."} as in the Mistral API, or a message of mistral_common."""
+
+
+def chat_request(
+    messages: Iterable[Message], tools: Iterable[Mapping[str, Any] | BaseModel] | None = None
+) -> ChatCompletionRequest[Any]:
+    """Build mistral_common's request.
+
+    Raises:
+        RequestError: if a message or tool has not the form of the API; the field is named.
+    """
+    fields: dict[str, Any] = {"messages": [_plain(message) for message in messages]}
+    if tools is not None:
+        fields["tools"] = [_plain(tool) for tool in tools]
+    try:
+        return ChatCompletionRequest.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RequestError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def _plain(item: Mapping[str, Any] | BaseModel) -> Any:
+    return item if isinstance(item, BaseModel) else dict(item)

@@ -1,0 +1,217 @@
+"""Text in, text out: a checkpoint with its tokenizer and engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import torch
+from pydantic import BaseModel
+
+from mistral_local.config import EngineConfig
+from mistral_local.demo.locate import demo_checkpoint
+from mistral_local.engine.engine import Engine
+from mistral_local.engine.sequence import Sequence
+from mistral_local.errors import RequestError, TokenizerError, UsageError
+from mistral_local.model.transformer import Transformer
+from mistral_local.sampling.params import SamplingParams
+from mistral_local.tasks.answer import collect, stream_answer
+from mistral_local.tasks.chat import Message, chat_request
+from mistral_local.tasks.options import GenerationOptions
+from mistral_local.tasks.outputs import Answer, Event
+from mistral_local.tokenizer.find import find_tokenizer
+from mistral_local.tokenizer.tokenizer import Tokenizer
+
+Tools = Iterable[Mapping[str, Any] | BaseModel]
+
+
+class LLM:
+    """A loaded model that answers requests; made by load().
+
+    Attributes:
+        context_length: most tokens of one request, prompt and answer together.
+    """
+
+    def __init__(self, model: Transformer, tokenizer: Tokenizer, engine: Engine) -> None:
+        self._model, self._tokenizer, self._engine = model, tokenizer, engine
+        self.context_length = engine.max_context
+
+    @overload
+    def chat(
+        self, messages: Iterable[Message], *, tools: Tools | None = None, stream: Literal[False] = False, **options: Any
+    ) -> Answer: ...
+    @overload
+    def chat(
+        self, messages: Iterable[Message], *, tools: Tools | None = None, stream: Literal[True], **options: Any
+    ) -> Iterator[Event]: ...
+    @overload
+    def chat(
+        self, messages: Iterable[Message], *, tools: Tools | None = None, stream: bool, **options: Any
+    ) -> Answer | Iterator[Event]: ...
+    def chat(
+        self, messages: Iterable[Message], *, tools: Tools | None = None, stream: bool = False, **options: Any
+    ) -> Answer | Iterator[Event]:
+        """Answer a conversation.
+
+        Args:
+            messages: as in the Mistral API: {"role": ..., "content": ...}, or mistral_common's messages.
+            tools: functions that the model may call, as in the Mistral API.
+            stream: yield events while the model writes; closing the iterator stops it.
+            options: fields of GenerationOptions.
+
+        Raises:
+            RequestError: if the conversation or an option cannot be served.
+        """
+        tokens = self._tokenizer.encode_chat(chat_request(messages, tools))
+        return self._answer(tokens, _options(options), stream=stream, parses_tools=True)
+
+    @overload
+    def fim(self, prompt: str, suffix: str = "", *, stream: Literal[False] = False, **options: Any) -> Answer: ...
+    @overload
+    def fim(self, prompt: str, suffix: str = "", *, stream: Literal[True], **options: Any) -> Iterator[Event]: ...
+    @overload
+    def fim(self, prompt: str, suffix: str = "", *, stream: bool, **options: Any) -> Answer | Iterator[Event]: ...
+    def fim(self, prompt: str, suffix: str = "", *, stream: bool = False, **options: Any) -> Answer | Iterator[Event]:
+        """Write what belongs between `prompt` and `suffix`; arguments and errors as in chat()."""
+        return self._answer(self._tokenizer.encode_fim(prompt, suffix), _options(options), stream=stream)
+
+    @overload
+    def complete(self, prompt: str, *, stream: Literal[False] = False, **options: Any) -> Answer: ...
+    @overload
+    def complete(self, prompt: str, *, stream: Literal[True], **options: Any) -> Iterator[Event]: ...
+    @overload
+    def complete(self, prompt: str, *, stream: bool, **options: Any) -> Answer | Iterator[Event]: ...
+    def complete(self, prompt: str, *, stream: bool = False, **options: Any) -> Answer | Iterator[Event]:
+        """Continue plain text, without a chat template; arguments and errors as in chat()."""
+        return self._answer(self._tokenizer.encode_text(prompt), _options(options), stream=stream)
+
+    def complete_batch(self, prompts: list[str], **options: Any) -> list[Answer]:
+        """Continue several texts at the same time."""
+        settings = _options(options)
+        encoded = [self._tokenizer.encode_text(prompt) for prompt in prompts]
+        sequences: list[Sequence] = []
+        try:
+            for row, tokens in enumerate(encoded):
+                sequences.append(self._add(tokens, settings, row=row))
+            return [collect(stream_answer(self._engine, s, self._tokenizer, stop=settings.stop)) for s in sequences]
+        finally:
+            for sequence in sequences:
+                self._engine.abort(sequence)
+
+    def count_tokens(self, messages: Iterable[Message], *, tools: Tools | None = None) -> int:
+        """Prompt tokens of a conversation as it would be sent."""
+        return len(self._tokenizer.encode_chat(chat_request(messages, tools)))
+
+    def describe(self) -> str:
+        """The model in a line: size, dtype, device, tokenizer, context."""
+        args = self._model.args
+        num_parameters = sum(parameter.numel() for parameter in self._model.parameters())
+        experts = f", {args.moe.num_experts} experts" if args.moe else ""
+        return (
+            f"{_short(num_parameters)} parameters, {args.n_layers} layers{experts}, "
+            f"{str(self._model.dtype).removeprefix('torch.')} on {self._model.device}, "
+            f"tokenizer {self._tokenizer.version}, context {self.context_length} tokens"
+        )
+
+    def close(self) -> None:
+        """Let go of the weights and the KV cache; the object cannot be used afterwards."""
+        del self._engine, self._model
+
+    def _answer(
+        self, tokens: list[int], options: GenerationOptions, *, stream: bool, parses_tools: bool = False
+    ) -> Answer | Iterator[Event]:
+        sequence = self._add(tokens, options)
+        events = stream_answer(self._engine, sequence, self._tokenizer, stop=options.stop, parses_tools=parses_tools)
+        return events if stream else collect(events)
+
+    def _add(self, tokens: list[int], options: GenerationOptions, *, row: int = 0) -> Sequence:
+        room = self.context_length - len(tokens)
+        params = SamplingParams(
+            max_tokens=max(1, room if options.max_tokens is None else min(options.max_tokens, room)),
+            temperature=options.temperature,
+            top_p=options.top_p,
+            seed=None if options.seed is None else options.seed + (row << 32),
+            stop_token_ids=frozenset([self._tokenizer.eos_id]),
+        )
+        return self._engine.add(tokens, params)
+
+
+def load(
+    folder: str | Path | None = None,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+    max_batch_size: int = 1,
+    max_context: int | None = None,
+    lora_path: str | Path | None = None,
+    progress: Callable[[int, int, int], None] | None = None,
+    note: Callable[[str], None] | None = None,
+) -> LLM:
+    """Load a checkpoint folder, ready to answer.
+
+    Args:
+        folder: as published; None takes the bundled demo checkpoint.
+        device: None takes CUDA if there is one, else the CPU.
+        dtype: a torch dtype or its name, such as "bfloat16"; None keeps what is stored.
+        max_batch_size: most requests that run at the same time.
+        max_context: most tokens of one request; None takes the checkpoint's own.
+        lora_path: a native LoRA file to merge, with scaling 2.0.
+        progress: called with (tensors done, tensors in all, bytes done).
+        note: called with one-line notices.
+
+    Raises:
+        CheckpointError: if the folder is not a usable checkpoint.
+        OutOfMemoryError: if weights or KV cache do not fit.
+    """
+    folder = demo_checkpoint() if folder is None else Path(folder)
+    note = note or (lambda _: None)
+    model = Transformer.from_folder(
+        folder, max_batch_size, device=device, dtype=_dtype(dtype), progress=progress, note=note
+    )
+    tokenizer = _load_tokenizer(folder, model, note)
+    if lora_path is not None:
+        model.load_lora(lora_path)
+    if max_context is None:
+        max_context = model.args.context_length
+        note(f"context {max_context} tokens ({model.args.context_source})")
+    engine = Engine(model, EngineConfig(max_num_seqs=max_batch_size, max_context=max_context))
+    if engine.max_context < max_context:
+        note(f"memory holds a KV cache of {engine.max_context} tokens, fewer than the context of {max_context}")
+    return LLM(model, tokenizer, engine)
+
+
+def _load_tokenizer(folder: Path, model: Transformer, note: Callable[[str], None]) -> Tokenizer:
+    choice = find_tokenizer(folder)
+    if choice.others:
+        note(f"{choice.file.name} chosen over {', '.join(file.name for file in choice.others)}")
+    tokenizer = Tokenizer(choice.file)
+    if tokenizer.vocab_size != model.args.vocab_size:
+        raise TokenizerError(
+            f"{choice.file.name} has {tokenizer.vocab_size} tokens, params.json says vocab_size {model.args.vocab_size}"
+        )
+    return tokenizer
+
+
+def _options(options: dict[str, Any]) -> GenerationOptions:
+    try:
+        return GenerationOptions(**options)
+    except TypeError as error:
+        known = ", ".join(GenerationOptions.__dataclass_fields__)
+        raise RequestError(f"unknown option among {', '.join(options)}; there are {known}") from error
+
+
+def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    if dtype is None or isinstance(dtype, torch.dtype):
+        return dtype
+    found = getattr(torch, dtype, None)
+    if not (isinstance(found, torch.dtype) and found.is_floating_point):
+        raise UsageError(f"dtype: expected float32, float16 or bfloat16, got {dtype!r}")
+    return found
+
+
+def _short(count: int) -> str:
+    for unit, name in ((10**9, "B"), (10**6, "M")):
+        if count >= unit:
+            return f"{count / unit:.1f}{name}"
+    return str(count)

@@ -1,0 +1,125 @@
+"""The tokenizer of a checkpoint: mistral_common encodes, and what it encodes is never changed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mistral_common.exceptions import MistralCommonException
+from mistral_common.protocol.fim.request import FIMRequest
+from mistral_common.protocol.instruct.request import ChatCompletionRequest
+from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
+from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+from mistral_common.tokens.tokenizers.tekken import Tekkenizer
+
+from mistral_local.errors import RequestError, TokenizerError
+from mistral_local.tokenizer.detokenizer import Detokenizer
+
+_BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+class Tokenizer:
+    """Encodes requests by mistral_common and turns new tokens into text.
+
+    Attributes:
+        file: where it was read from.
+        vocab_size: number of token ids.
+        bos_id, eos_id: the tokens that start a prompt and end an answer.
+        version: "v1" .. "v15", which decides the format of requests and answers.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._mistral = _read(file)
+        self._base = self._mistral.instruct_tokenizer.tokenizer
+        self.vocab_size = self._base.n_words
+        self.bos_id, self.eos_id = self._base.bos_id, self._base.eos_id
+        self.version = self._base.version.value
+
+    def encode_chat(self, request: ChatCompletionRequest[Any]) -> list[int]:
+        """Validate, normalise and encode a conversation.
+
+        Raises:
+            RequestError: if mistral_common refuses it.
+        """
+        try:
+            return list(self._mistral.encode_chat_completion(request).tokens)
+        except (MistralCommonException, ValueError, AssertionError) as error:
+            raise RequestError(_one_line(error)) from error
+
+    def encode_fim(self, prompt: str, suffix: str) -> list[int]:
+        """Encode the text before and after a gap.
+
+        Raises:
+            RequestError: if the tokenizer has no tokens for it.
+        """
+        try:
+            return list(self._mistral.encode_fim(FIMRequest(prompt=prompt, suffix=suffix)).tokens)
+        except (MistralCommonException, ValueError, AssertionError, KeyError) as error:
+            raise RequestError(
+                f"fill-in-the-middle is not supported by {self.file.name}: {_one_line(error)}"
+            ) from error
+
+    def encode_text(self, text: str) -> list[int]:
+        """Encode plain text after a BOS; control strings in it stay text."""
+        return self._base.encode(text, bos=True, eos=False)
+
+    def control_id(self, token: str) -> int | None:
+        """The id of a control token such as "[TOOL_CALLS]"; None if this tokenizer has none of that name."""
+        try:
+            token_id = self._base.get_special_token(token)
+        except (ValueError, KeyError):
+            return None
+        return token_id if self._base.is_special(token_id) and self.piece(token_id) == token else None
+
+    def piece(self, token_id: int) -> str:
+        """A token spelled out, control tokens by their name."""
+        return self._base.id_to_piece(token_id)
+
+    def is_control(self, token_id: int) -> bool:
+        """Whether a token is a control token, which is no text."""
+        return self._base.is_special(token_id)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that a token adds to the text; none for control tokens."""
+        if self.is_control(token_id):
+            return b""
+        if isinstance(self._base, Tekkenizer):
+            return self._base.id_to_byte_piece(token_id, SpecialTokenPolicy.IGNORE)
+        piece = self._base.id_to_piece(token_id)
+        if match := _BYTE_PIECE.fullmatch(piece):
+            return bytes([int(match[1], 16)])
+        return " \u2047 ".encode() if token_id == self._base.unk_id else piece.replace("\u2581", " ").encode()
+
+    def detokenizer(self) -> Detokenizer:
+        """Start turning new tokens into text."""
+        return Detokenizer(self.token_bytes, strips_first_space=not isinstance(self._base, Tekkenizer))
+
+    def decode(self, tokens: list[int]) -> str:
+        """The text of tokens, without control tokens."""
+        detokenizer = self.detokenizer()
+        return "".join([*map(detokenizer.push, tokens), detokenizer.finish()])
+
+    def spell_out(self, tokens: list[int]) -> str:
+        """The text of tokens, control tokens by their names."""
+        parts: list[str] = []
+        run: list[int] = []
+        for token in tokens:
+            if self.is_control(token):
+                parts += [self.decode(run), self.piece(token)]
+                run = []
+            else:
+                run.append(token)
+        return "".join([*parts, self.decode(run)])
+
+
+def _read(file: Path) -> MistralTokenizer[Any, Any, Any, Any, Any]:
+    try:
+        return MistralTokenizer.from_file(str(file))
+    except (MistralCommonException, ValueError, AssertionError, KeyError, TypeError, RuntimeError, OSError) as error:
+        raise TokenizerError(f"{file}: not a usable tokenizer: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

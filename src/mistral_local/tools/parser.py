@@ -1,0 +1,90 @@
+"""Function calls in an answer, in the formats of all tokenizer versions.
+
+v2 .. v7    [TOOL_CALLS][{"name": "f", "arguments": {...}}, ...]
+v11         [TOOL_CALLS]f[CALL_ID]id[ARGS]{...}        the id optional; one marker per call
+v13, v15    [TOOL_CALLS]f[ARGS]{...}                   one marker per call
+"""
+
+import json
+import re
+from typing import Any
+
+from mistral_local.tokenizer.tokenizer import Tokenizer
+from mistral_local.tools.call import ToolCall, new_call_id
+
+_ID = re.compile(r"[a-zA-Z0-9]{9}")
+
+
+class ToolCallParser:
+    """Reads the tokens of an answer from its first [TOOL_CALLS] on."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.marker_id = tokenizer.control_id("[TOOL_CALLS]")
+        self._args_id = tokenizer.control_id("[ARGS]")
+        self._call_id_id = tokenizer.control_id("[CALL_ID]")
+
+    def parse(self, tokens: list[int]) -> list[ToolCall] | None:
+        """Read every call, or None if any of them is not well formed (cut off, or no JSON object).
+
+        Args:
+            tokens: what the model wrote, starting with the marker, without EOS.
+        """
+        calls: list[ToolCall] = []
+        for segment in _split(tokens[1:], self.marker_id):
+            parsed = self._parse_segment(segment)
+            if not parsed:
+                return None
+            calls += parsed
+        return calls
+
+    def _parse_segment(self, tokens: list[int]) -> list[ToolCall] | None:
+        if self._args_id is None or self._args_id not in tokens:
+            return _parse_array(self._tokenizer.decode(tokens))
+        head, arguments = _cut(tokens, self._args_id)
+        name, call_id = _cut(head, self._call_id_id) if self._call_id_id in head else (head, [])
+        return _parse_named(*map(self._tokenizer.decode, (name, call_id, arguments)))
+
+
+def _split(tokens: list[int], marker: int | None) -> list[list[int]]:
+    segments: list[list[int]] = [[]]
+    for token in tokens:
+        if token == marker:
+            segments.append([])
+        else:
+            segments[-1].append(token)
+    return segments
+
+
+def _cut(tokens: list[int], at: int | None) -> tuple[list[int], list[int]]:
+    index = tokens.index(at) if at is not None else len(tokens)
+    return tokens[:index], tokens[index + 1 :]
+
+
+def _parse_named(name: str, call_id: str, arguments: str) -> list[ToolCall] | None:
+    arguments = arguments.strip() or "{}"
+    if not name.strip() or not isinstance(_json(arguments), dict):
+        return None
+    call_id = call_id.strip()
+    return [ToolCall(call_id if _ID.fullmatch(call_id) else new_call_id(), name.strip(), arguments)]
+
+
+def _parse_array(text: str) -> list[ToolCall] | None:
+    items = _json(text.strip())
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        return None
+    calls = []
+    for item in items:
+        name, arguments, call_id = item.get("name"), item.get("arguments", {}), item.get("id")
+        if not isinstance(name, str) or not isinstance(arguments, dict):
+            return None
+        is_usable = isinstance(call_id, str) and _ID.fullmatch(call_id)
+        calls.append(ToolCall(call_id if is_usable else new_call_id(), name, json.dumps(arguments, ensure_ascii=False)))
+    return calls
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        return None
