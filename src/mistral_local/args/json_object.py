@@ -20,13 +20,18 @@ def read_object(file: Path, *, max_bytes: int, error: type[CheckpointError]) -> 
 
 
 def parse_object(content: bytes, *, source: str, error: type[CheckpointError]) -> dict[str, Any]:
-    """Parse one JSON object; a duplicate key, NaN, Infinity or any other value raises `error` naming `source`."""
+    """Parse one JSON object; anything else, a duplicate key, NaN or Infinity raises `error` naming `source`.
+
+    Keys must be printable, because messages show them on one line.
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key, value in pairs:
             if key in result:
                 raise error(f"{source}: the key {shown(key)} appears twice")
+            if not key.isprintable():
+                raise error(f"{source}: the key {shown(key)} is not printable")
             result[key] = value
         return result
 

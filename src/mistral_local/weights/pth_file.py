@@ -44,7 +44,7 @@ def _load(file: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict):
         raise WeightsError(f"{file}: expected a dictionary of tensors, found {type(content).__name__}")
     for name, tensor in content.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+        if not isinstance(name, str) or not name.isprintable() or not isinstance(tensor, Tensor):
             raise WeightsError(f"{file}: expected tensors by name, found {name!r:.80}: {type(tensor).__name__}")
         if tensor.layout != torch.strided or tensor.device.type != "cpu":
             raise WeightsError(f"{file}: tensor {name}: expected a dense tensor, found {tensor.layout}")
