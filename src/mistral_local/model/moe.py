@@ -26,8 +26,7 @@ class MoeFeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[T, dim] -> [T, dim]."""
         k = self.num_experts_per_tok
-        logits, experts = torch.topk(self.gate(x), k)  # [T, k] each
-        weights = torch.softmax(logits.float(), dim=-1).to(x.dtype)
+        weights, experts = route(self.gate(x), k)
 
         order = experts.flatten().argsort(stable=True)  # [T * k]: which (token, choice) stands where, sorted by expert
         group_sizes = (experts.flatten()[:, None] == torch.arange(self.num_experts, device=x.device)).sum(0)
@@ -35,7 +34,17 @@ class MoeFeedForward(nn.Module):
         hidden = silu(grouped_linear(rows, self.w1, group_sizes)).mul_(grouped_linear(rows, self.w3, group_sizes))
         mixed = torch.empty_like(rows)
         mixed[order] = grouped_linear(hidden, self.w2, group_sizes)
-        return (mixed.view(-1, k, x.shape[-1]) * weights[..., None]).sum(1)
+        return (mixed.view(-1, k, x.shape[-1]) * weights[..., None].to(x.dtype)).sum(1)
+
+
+def route(logits: Tensor, num_chosen: int) -> tuple[Tensor, Tensor]:
+    """Choose experts from the gate's logits [T, num_experts].
+
+    Returns:
+        Their weights, [T, num_chosen] fp32, which add up to 1, and their numbers, [T, num_chosen] int64.
+    """
+    top, experts = torch.topk(logits, num_chosen)
+    return torch.softmax(top.float(), dim=-1), experts
 
 
 def _stacked_linear(num_experts: int, out_features: int, in_features: int) -> nn.Parameter:

@@ -1,0 +1,7 @@
+"""Tests run on one thread: the models are tiny, and threads that wait for each other cost more than they bring."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
