@@ -136,10 +136,6 @@ def test_a_header_that_contradicts_itself_is_refused(
     [
         (b"{", "not valid JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1))"),
         (b"[]", "expected a JSON object, found []"),
-        (
-            b"[" * 100_000,
-            "not valid JSON (maximum recursion depth exceeded while decoding a JSON array from a unicode string)",
-        ),
         (b'{"a": 1, "a": 2}', 'the key "a" appears twice'),
         (b'{"a": NaN}', "NaN is not a JSON number"),
         (b'{"a\\nb": 1}', r'the key "a\nb" is not printable'),
@@ -149,6 +145,12 @@ def test_a_header_that_is_not_json_is_refused(tmp_path: Path, header: bytes, mes
     file = write_checkpoint(tmp_path) / WEIGHTS
     join(file, header, split(file)[1])
     assert refusal(tmp_path) == f"DIR/{WEIGHTS} header: {message}"
+
+
+def test_a_header_nested_too_deep_is_refused(tmp_path: Path) -> None:
+    file = write_checkpoint(tmp_path) / WEIGHTS
+    join(file, b'{"a": ' + b"[" * 100_000, split(file)[1])
+    assert refusal(tmp_path).startswith(f"DIR/{WEIGHTS} header: not valid JSON (")
 
 
 def test_missing_unexpected_and_misshapen_tensors_are_all_named_before_any_is_read(
