@@ -17,7 +17,8 @@ class Family(NamedTuple):
     context_length: int
 
 
-# First match wins.  Published on the models' own pages and cards; 7B v0.1 in arXiv:2310.06825, table 1.
+# First match wins.  From the model pages of docs.mistral.ai (checked November 2026).  Magistral Small 1.0 and 1.1 have
+# the shape of Small 3.1 and are recommended up to 40k; their params.json does not tell them apart.
 FAMILIES = (
     Family("Mistral 7B v0.1", 4096, 32, 14336, 0, 1e4, 8192),
     Family("Mistral 7B v0.2 and v0.3", 4096, 32, 14336, 0, None, 32768),
