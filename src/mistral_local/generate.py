@@ -54,6 +54,8 @@ def generate(
         raise RequestError("images: this model has no vision encoder")
     if max_tokens < 0:
         raise RequestError(f"max_tokens: expected at least 0, got {max_tokens}")
+    if chunk_size is not None and chunk_size < 1:
+        raise RequestError(f"chunk_size: expected at least 1, got {chunk_size}")
     if not encoded_prompts:
         return [], []
     longest = max(len(prompt) for prompt in encoded_prompts) + max_tokens

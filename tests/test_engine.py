@@ -1,0 +1,209 @@
+"""The engine: abort, preemption and bookkeeping; what a sequence gets never depends on what runs beside it."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import write_checkpoint
+from oracle import one_file_ref
+
+from mistral_local.config import EngineConfig
+from mistral_local.engine.engine import Engine
+from mistral_local.engine.sequence import Sequence, Status
+from mistral_local.errors import OutOfMemoryError, PromptTooLongError, UsageError
+from mistral_local.kvcache.storage import kv_bytes_per_token
+from mistral_local.sampling.params import SamplingParams
+from mistral_local.transformer import Transformer
+
+VOCAB = 211
+GREEDY = SamplingParams(max_tokens=12)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"), vocab_size=VOCAB, sliding_window=[None, 6])
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Transformer:
+    return Transformer.from_folder(folder)
+
+
+@pytest.fixture(scope="module")
+def oracle(folder: Path) -> one_file_ref.Transformer:
+    return one_file_ref.Transformer.from_folder(folder)
+
+
+def make_engine(model: Transformer, *, num_blocks: int | None = None, max_context: int = 64, **config: int) -> Engine:
+    block_size = config.setdefault("block_size", 4)
+    if num_blocks is not None:
+        args = model.args
+        token_bytes = kv_bytes_per_token(
+            n_layers=args.n_layers, n_kv_heads=args.n_kv_heads, head_dim=args.head_dim, dtype=model.dtype
+        )
+        config["kv_memory_bytes"] = num_blocks * block_size * token_bytes
+    return Engine(model, EngineConfig(max_context=max_context, **{"max_num_seqs": 4, **config}))
+
+
+def random_prompt(rng: random.Random, longest: int = 20) -> list[int]:
+    return rng.choices(range(VOCAB), k=rng.randint(1, longest))
+
+
+def check_bookkeeping(engine: Engine) -> None:
+    """Free + owned == total, no block with two owners, every running sequence has room for what was computed."""
+    owned: list[int] = []
+    for sequence in engine.scheduler.running:
+        assert sequence.status is Status.RUNNING
+        assert sequence.block_table is not None
+        assert len(sequence.block_table.blocks) * engine.config.block_size >= sequence.num_computed_tokens
+        owned += sequence.block_table.blocks
+    assert len(owned) == len(set(owned))
+    assert len(owned) + engine.pool.num_free == engine.pool.num_blocks
+    for sequence in engine.scheduler.waiting:
+        assert sequence.block_table is None
+        assert sequence.num_computed_tokens == 0
+
+
+def test_a_stream_yields_the_tokens_of_the_oracle(model: Transformer, oracle: one_file_ref.Transformer) -> None:
+    engine = make_engine(model)
+    prompt = [3, 1, 4, 1, 5, 9]
+    expected, _ = one_file_ref.generate(oracle, prompt, max_tokens=12)
+    assert list(engine.stream(engine.add(prompt, GREEDY))) == expected
+    assert engine.pool.num_free == engine.pool.num_blocks
+
+
+def test_closing_a_stream_aborts_its_sequence_at_once(model: Transformer) -> None:
+    engine = make_engine(model)
+    sequence = engine.add([1, 2, 3], GREEDY)
+    stream = engine.stream(sequence)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert sequence.finish_reason == "aborted"
+    assert engine.pool.num_free == engine.pool.num_blocks
+    assert not engine.has_work
+
+
+def test_a_waiting_sequence_can_be_aborted(model: Transformer) -> None:
+    engine = make_engine(model, max_num_seqs=1)
+    first, second = engine.add([1], GREEDY), engine.add([2], GREEDY)
+    engine.step()
+    engine.abort(second)
+    engine.run([first])
+    assert (first.finish_reason, second.finish_reason, second.new_tokens) == ("length", "aborted", [])
+    assert not engine.has_work
+
+
+def test_short_memory_preempts_the_newest_and_changes_no_answer(
+    model: Transformer, oracle: one_file_ref.Transformer
+) -> None:
+    rng = random.Random(2)
+    engine = make_engine(model, num_blocks=10)
+    prompts = [random_prompt(rng, 9) for _ in range(6)]
+    sequences = [engine.add(prompt, SamplingParams(max_tokens=25, logprobs=True)) for prompt in prompts]
+    num_preempted = 0
+    while engine.has_work:
+        running = list(engine.scheduler.running)
+        engine.step()
+        check_bookkeeping(engine)
+        num_preempted += sum(s.status is Status.WAITING for s in running)
+    assert num_preempted > 0
+    for prompt, sequence in zip(prompts, sequences, strict=True):
+        expected, logprobs = one_file_ref.generate(oracle, prompt, max_tokens=25)
+        assert sequence.new_tokens == expected
+        assert torch.allclose(torch.tensor(sequence.logprobs), torch.tensor(logprobs[-25:]), atol=1e-4)
+
+
+def test_preempted_sequences_keep_their_prompt_logprobs_and_random_numbers(model: Transformer) -> None:
+    params = [SamplingParams(max_tokens=20, temperature=1.0, seed=s, logprobs=True, prompt_logprobs=True) for s in range(5)]
+    prompts = [random_prompt(random.Random(s), 9) for s in range(5)]
+    roomy, short = make_engine(model, max_num_seqs=5), make_engine(model, max_num_seqs=5, num_blocks=8)
+    answers = []
+    for engine in (roomy, short):
+        sequences = [engine.add(prompt, its) for prompt, its in zip(prompts, params, strict=True)]
+        engine.run(sequences)
+        answers.append([(s.new_tokens, len(s.logprobs), len(s.prompt_logprobs)) for s in sequences])
+    assert answers[0] == answers[1]
+
+
+def test_a_step_never_exceeds_its_token_budget_and_mixes_prompts_with_decoding(model: Transformer) -> None:
+    engine = make_engine(model, max_num_batched_tokens=8)
+    first = engine.add([1, 2], SamplingParams(max_tokens=20))
+    engine.step()
+    engine.add(list(range(30)), GREEDY)
+    step = engine.scheduler.schedule()
+    assert [(part.sequence is first, part.num_tokens) for part in step] == [(True, 1), (False, 7)]
+
+
+def test_a_sequence_that_can_never_fit_is_refused_at_once(model: Transformer) -> None:
+    engine = make_engine(model, num_blocks=4)
+    with pytest.raises(PromptTooLongError, match="the prompt has 16 tokens; a context of 16"):
+        engine.add([1] * 16, SamplingParams(max_tokens=1))
+    with pytest.raises(OutOfMemoryError, match="need a KV cache of 22 tokens, there is memory for 16"):
+        engine.add([1] * 10, GREEDY)
+    assert not engine.has_work
+
+
+def test_a_cache_without_memory_says_what_it_needs(model: Transformer) -> None:
+    with pytest.raises(OutOfMemoryError, match="needs .* bytes a block, 1 bytes may be used"):
+        Engine(model, EngineConfig(max_num_seqs=1, max_context=64, kv_memory_bytes=1))
+
+
+def test_limits_must_be_positive() -> None:
+    with pytest.raises(UsageError, match="max_num_seqs: expected at least 1, got 0"):
+        EngineConfig(max_num_seqs=0, max_context=1)
+
+
+def test_logits_that_are_not_finite_end_the_sequence_with_an_error(folder: Path) -> None:
+    broken = Transformer.from_folder(folder)
+    with torch.no_grad():
+        broken.tok_embeddings.weight[7] = float("nan")
+    engine = make_engine(broken)
+    bad, good = engine.add([7, 1], GREEDY), engine.add([2, 1], GREEDY)
+    engine.run([bad, good])
+    assert (bad.finish_reason, bad.new_tokens) == ("error", [])
+    assert "not finite" in (bad.error or "")
+    assert (good.finish_reason, good.num_new_tokens) == ("length", 12)
+
+
+def test_an_exception_in_a_step_leaves_no_blocks_behind(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = make_engine(model)
+    sequences = [engine.add([1, 2, 3], GREEDY), engine.add([4], GREEDY)]
+    engine.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._runner, "run", lambda step: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            engine.run(sequences)
+    assert engine.pool.num_free == engine.pool.num_blocks
+    again = engine.add([1, 2, 3], GREEDY)
+    engine.run([again])
+    assert again.finish_reason == "length"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_traffic_keeps_the_books_and_every_survivor_equals_its_solo_run(model: Transformer, seed: int) -> None:
+    rng = random.Random(seed)
+    engine = make_engine(model, num_blocks=24, max_num_batched_tokens=16)
+    jobs: list[tuple[Sequence, SamplingParams]] = []
+    for _ in range(120):
+        if rng.random() < 0.3:
+            params = SamplingParams(
+                max_tokens=rng.randint(1, 20),
+                temperature=rng.choice([0.0, 1.0]),
+                seed=rng.randint(0, 9),
+                stop_token_ids=frozenset(rng.sample(range(VOCAB), 3)),
+            )
+            jobs.append((engine.add(random_prompt(rng), params), params))
+        if rng.random() < 0.05 and jobs:
+            engine.abort(rng.choice(jobs)[0])
+        engine.step()
+        check_bookkeeping(engine)
+    engine.run([sequence for sequence, _ in jobs])
+    assert engine.pool.num_free == engine.pool.num_blocks
+    assert sum(sequence.finish_reason == "aborted" for sequence, _ in jobs) < len(jobs) / 2
+    for sequence, params in jobs:
+        if sequence.finish_reason != "aborted":
+            solo = make_engine(model)
+            alone = solo.add(sequence.tokens[: sequence.num_prompt_tokens], params)
+            solo.run([alone])
+            assert (sequence.new_tokens, sequence.finish_reason) == (alone.new_tokens, alone.finish_reason)
