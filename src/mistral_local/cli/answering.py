@@ -1,0 +1,44 @@
+"""Show an answer while it streams, and stop it on Ctrl-C."""
+
+from collections.abc import Callable, Generator, Iterator
+
+from mistral_local.cli.interrupt import StopRequest
+from mistral_local.cli.turn import Turn
+from mistral_local.cli.writers import Writer
+from mistral_local.tasks.outputs import Event, Finished, TextDelta, ToolCallDelta
+
+
+def show_answer(start: Callable[[], Iterator[Event]], writer: Writer, stop: StopRequest) -> Turn:
+    """Start an answer and show its events; between two of them a stop request closes the stream and so ends the answer.
+
+    Args:
+        start: begins the answer; called here, because Ctrl-C must find `stop` entered.
+    """
+    turn = Turn()
+    with stop:
+        events = start()
+        assert isinstance(events, Generator), "an answer that streams can be closed"
+        try:
+            for event in events:
+                _show(event, writer, turn)
+                if stop.requested and turn.finished is None:
+                    break
+        except Exception:
+            writer.break_off()
+            raise
+        finally:
+            events.close()
+        writer.end(turn)
+    return turn
+
+
+def _show(event: Event, writer: Writer, turn: Turn) -> None:
+    match event:
+        case TextDelta(text):
+            turn.text += text
+            writer.text(text)
+        case ToolCallDelta(call):
+            turn.tool_calls.append(call)
+            writer.tool_call(call)
+        case Finished():
+            turn.finished = event

@@ -1,0 +1,50 @@
+"""mistral-demo: see that a checkpoint works."""
+
+import contextlib
+
+from mistral_local.cli.console import Console
+from mistral_local.cli.loading import find_placement, load_model
+from mistral_local.cli.session import options_by_name
+from mistral_local.tasks.options import GenerationOptions
+
+PROMPTS = (
+    "This is a test",
+    "This is another great test",
+    "This is a third test, mistral AI is very good at testing. ",
+)
+RULER = "====================="
+
+
+def demo(
+    model_path: str | None = None,
+    *,
+    max_tokens: int = 35,
+    temperature: float = 0.0,
+    top_p: float = 0.8,
+    seed: int | None = None,
+    lora_path: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    num_pipeline_ranks: int = 1,
+) -> None:
+    """complete three test prompts in one batch
+
+    Args:
+        model_path: checkpoint folder, or its name in $MISTRAL_MODEL; without it the bundled demo checkpoint is used
+        max_tokens: most new tokens per prompt
+        temperature: 0 picks the likeliest token, more is more varied
+        top_p: sample from the likeliest tokens that make up this probability, above 0 and at most 1
+        seed: whole number that makes the sampling repeatable
+        lora_path: LoRA adapter (safetensors file) to merge into the weights
+        device: cpu, cuda, cuda:1 ...; without it cuda if there is one
+        dtype: float32, bfloat16 or float16; without it as stored
+        num_pipeline_ranks: number of GPUs in a row; only 1 for now
+    """
+    console = Console()
+    folder = find_placement(model_path, num_pipeline_ranks)
+    options = GenerationOptions(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
+    model = load_model(folder, console, device=device, dtype=dtype, lora_path=lora_path, max_batch_size=len(PROMPTS))
+    with contextlib.closing(model):
+        answers = model.complete_batch(list(PROMPTS), **options_by_name(options))
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
+        console.answer(f"{prompt}{answer.text}\n{RULER}\n")

@@ -1,0 +1,148 @@
+"""The console commands: check argv, run the function, and turn what happens into an exit code.
+
+0 done, 1 failed while running, 2 usage, 3 checkpoint, 4 out of memory, 130 Ctrl-C, 141 the reader of stdout left,
+143 SIGTERM. Nothing here or in the modules of the commands imports torch before the function of the command runs.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from mistral_local.cli.argv import call_with_fire, check_arguments
+from mistral_local.cli.command import Command, flags_of
+from mistral_local.cli.console import Console
+from mistral_local.cli.help import help_text, version_text
+from mistral_local.cli.interrupt import EXIT_INTERRUPTED, exit_on_terminate
+from mistral_local.errors import MistralLocalError, UsageError
+
+EXIT_BROKEN_PIPE = 141
+
+CHAT = Command(
+    name="mistral-chat",
+    target="mistral_local.cli.chat:chat",
+    examples=(
+        ("mistral-chat --instruct", "converse with the bundled demo checkpoint"),
+        ("mistral-chat $M7B_DIR --instruct --max_tokens 256", "converse; answers of at most 256 tokens"),
+        (
+            "mistral-chat 7B_instruct --instruct -p 'Name three rivers'",
+            "answer once; the folder is $MISTRAL_MODEL/7B_instruct",
+        ),
+        (
+            "git diff | mistral-chat $M7B_DIR --instruct -p 'Review this' > review.md",
+            "the diff, a blank line, the prompt",
+        ),
+        ("mistral-chat $M7B_DIR -p 'Once upon a time'", "complete text, without a chat template"),
+    ),
+    shorts={
+        "p": "prompt",
+        "s": "system",
+        "i": "instruct",
+        "t": "temperature",
+        "l": "lora_path",
+        "n": "num_pipeline_ranks",
+    },
+)
+DEMO = Command(
+    name="mistral-demo",
+    target="mistral_local.cli.demo:demo",
+    examples=(
+        ("mistral-demo", "run the bundled demo checkpoint"),
+        ("mistral-demo $M7B_DIR", "see that a checkpoint works on this machine"),
+        ("mistral-demo $M7B_DIR --lora_path lora.safetensors", "with an adapter merged into it"),
+    ),
+    shorts={"m": "max_tokens", "t": "temperature", "l": "lora_path", "n": "num_pipeline_ranks"},
+)
+BENCH = Command(
+    name="mistral-bench",
+    target="mistral_local.cli.bench:run",
+    examples=(
+        ("mistral-bench", "measure the bundled demo checkpoint"),
+        ("mistral-bench $M7B_DIR", "measure a checkpoint on this machine"),
+    ),
+)
+
+
+def chat() -> int:
+    """Run mistral-chat."""
+    return run_command(CHAT, sys.argv[1:])
+
+
+def demo() -> int:
+    """Run mistral-demo."""
+    return run_command(DEMO, sys.argv[1:])
+
+
+def bench() -> int:
+    """Run mistral-bench."""
+    return run_command(BENCH, sys.argv[1:])
+
+
+def run_command(command: Command, arguments: Sequence[str]) -> int:
+    """Run a command and return its exit code; every error becomes one line on stderr."""
+    exit_on_terminate()
+    _open_closed_streams()
+    try:
+        _run(command, list(arguments))
+        sys.stdout.flush()
+    except MistralLocalError as error:
+        return _report(error, error.exit_code)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return EXIT_BROKEN_PIPE
+    except OSError as error:
+        named = f": {error.filename}" if error.filename else ""
+        return _report(f"{error.strerror or error}{named}", 1, cause=error)
+    except Exception as error:  # noqa: BLE001 - the user gets a line, --debug the traceback
+        return _report(f"internal error, please report it: {type(error).__name__}: {error}", 1, cause=error)
+    finally:
+        _abandon_unwritable_stdout()
+    return 0
+
+
+def _run(command: Command, arguments: list[str]) -> None:
+    flags_only = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if "--debug" in flags_only:
+        arguments.remove("--debug")
+        logging.basicConfig(format="%(message)s", stream=sys.stderr)
+        logging.getLogger("mistral_local").setLevel(logging.DEBUG)
+    if "--version" in flags_only:
+        print(version_text())
+        return
+    if "--help" in flags_only or "-h" in flags_only:
+        print(help_text(command))
+        return
+    function = command.load_function()
+    flags = flags_of(function)
+    try:
+        given = check_arguments(arguments, flags, command.shorts)
+    except UsageError as error:
+        raise UsageError(f"{error} ({command.name} --help lists the flags)") from error
+    call_with_fire(function, given, flags, command.name)
+
+
+def _report(error: BaseException | str, exit_code: int, *, cause: BaseException | None = None) -> int:
+    console = Console()
+    with contextlib.suppress(OSError):  # stderr itself may be gone
+        console.error(error)
+        if cause is not None:
+            logging.getLogger("mistral_local.cli").debug("traceback", exc_info=cause)
+    return exit_code
+
+
+def _open_closed_streams() -> None:
+    """Give a process that was started with stdout or stderr closed somewhere to write."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - lives as long as the process
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _abandon_unwritable_stdout() -> None:
+    """Point stdout at nothing if its reader is gone or its disk is full, so that the exit flush cannot fail again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

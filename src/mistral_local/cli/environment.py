@@ -1,0 +1,46 @@
+"""The environment variables that the commands read; they are read here only.
+
+MISTRAL_MODEL             folder of checkpoint folders: a bare name is looked up in it
+MISTRAL_LOCAL_NOHISTORY   set to anything but nothing: mistral-chat keeps no history file
+XDG_STATE_HOME            where the history file goes (default ~/.local/state)
+NO_COLOR                  set to anything but nothing: no colours unless asked for by --color
+TERM                      `dumb`: as if the output were no terminal
+WORLD_SIZE                set by torchrun: the number of processes it started
+"""
+
+import os
+from pathlib import Path
+
+
+def models_folder() -> Path | None:
+    """Return the folder of checkpoint folders, if the user named one."""
+    folder = os.environ.get("MISTRAL_MODEL")
+    return Path(folder).expanduser() if folder else None
+
+
+def history_file() -> Path | None:
+    """Return where the history of prompts is kept; None where it must not or cannot be."""
+    if os.environ.get("MISTRAL_LOCAL_NOHISTORY"):
+        return None
+    state = os.environ.get("XDG_STATE_HOME")
+    try:
+        folder = Path(state) if state else Path.home() / ".local" / "state"
+    except RuntimeError:  # no HOME and no such user
+        return None
+    return folder / "mistral_local" / "history"
+
+
+def wants_color() -> bool:
+    """Tell whether colours are welcome on a terminal."""
+    return not os.environ.get("NO_COLOR") and not is_dumb_terminal()
+
+
+def is_dumb_terminal() -> bool:
+    """Tell whether the terminal understands no control sequences."""
+    return os.environ.get("TERM", "dumb") == "dumb"
+
+
+def num_processes() -> int:
+    """Return the number of processes that torchrun started; 1 without it."""
+    world_size = os.environ.get("WORLD_SIZE", "1")
+    return int(world_size) if world_size.isdecimal() else 1
