@@ -1,0 +1,1 @@
+"""The held-out prompts: phrasings, names, tools and functions that training never shows."""
