@@ -14,7 +14,7 @@ SOURCES := src tests scripts one_file_ref.py
 .PHONY: demo test test-all test-gpu check format bench clean
 
 demo: $(VENV)/installed
-	@$(BIN)/python -m mistral_local.demo
+	@$(BIN)/python -m mistral_local.cli.showcase
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m "not long and not gpu"

@@ -145,7 +145,7 @@ def test_a_sequence_that_can_never_fit_is_refused_at_once(model: Transformer) ->
 
 
 def test_a_cache_without_memory_says_what_it_needs(model: Transformer) -> None:
-    with pytest.raises(OutOfMemoryError, match="needs .* bytes a block, 1 bytes may be used"):
+    with pytest.raises(OutOfMemoryError, match=r"needs .* MB a block, 0.0 MB may be used"):
         Engine(model, EngineConfig(max_num_seqs=1, max_context=64, kv_memory_bytes=1))
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mistral_local.errors import AdapterError, OutOfMemoryError, WeightsError
-from mistral_local.weights.memory import is_out_of_memory
+from mistral_local.memory import is_out_of_memory
 from mistral_local.weights.safetensors_file import SafetensorsFile
 from mistral_local.weights.slots import HasSlots, Slot
 from mistral_local.weights.stored import LOADABLE_DTYPES, StoredTensor

@@ -1,0 +1,1 @@
+"""Speed, as fractions of what this machine could do at best."""

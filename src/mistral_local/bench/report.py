@@ -1,0 +1,99 @@
+"""One run of figures with the conditions they hold under."""
+
+import os
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mistral_local.bench.ceilings import measure_ceilings
+from mistral_local.bench.measure import measure_decode, measure_load, measure_prefill, peak_rss_bytes
+
+
+def measure(
+    folder: Path,
+    *,
+    name: str,
+    batch_sizes: list[int],
+    prompt_tokens: int,
+    new_tokens: int,
+    repeats: int,
+    device: str | None,
+) -> dict[str, Any]:
+    """Measure a checkpoint; the result is plain data."""
+    model, load = measure_load(folder, device=device, dtype=None)
+    before = measure_ceilings(model.device, model.dtype)
+    prefill = measure_prefill(model, before, prompt_tokens=prompt_tokens, repeats=repeats)
+    decode = {
+        str(batch_size): measure_decode(
+            model,
+            before,
+            batch_size=batch_size,
+            prompt_tokens=prompt_tokens,
+            new_tokens=new_tokens,
+            repeats=repeats,
+        )
+        for batch_size in batch_sizes
+    }
+    return {
+        "conditions": _conditions(name, model.device, model.dtype)
+        | {"prompt_tokens": prompt_tokens, "new_tokens": new_tokens, "repeats": repeats},
+        "ceilings": {"before": asdict(before), "after": asdict(measure_ceilings(model.device, model.dtype))},
+        "load": asdict(load) | {"ratio": load.ratio},
+        "prefill": asdict(prefill),
+        "decode": {batch_size: asdict(speed) for batch_size, speed in decode.items()},
+        "peak_memory_bytes": _peak_memory(model.device),
+        "weight_bytes": sum(parameter.nbytes for parameter in model.parameters()),
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    """The figures as lines for a person."""
+    conditions, load, ceilings = report["conditions"], report["load"], report["ceilings"]["before"]
+    lines = [
+        f"{conditions['model']}, {conditions['dtype']} on {conditions['hardware']}, {conditions['threads']} threads, "
+        f"torch {conditions['torch']}",
+        f"{conditions['prompt_tokens']} prompt tokens, {conditions['new_tokens']} new tokens, "
+        f"median of {conditions['repeats']}",
+        "",
+        f"machine          {ceilings['read_bytes_per_s'] / 1e9:10.1f} GB/s read  {ceilings['flops'] / 1e12:8.2f} TFLOP/s",
+        f"load to 1st token{load['first_token_s']:10.2f} s          {load['ratio']:8.2f} x reading the file and one step",
+        _line("prefill", report["prefill"]),
+        *(_line(f"decode, batch {size}", speed) for size, speed in report["decode"].items()),
+        f"peak memory      {report['peak_memory_bytes'] / 1e9:10.2f} GB      weights {report['weight_bytes'] / 1e9:5.2f} GB",
+    ]
+    return "\n".join(lines)
+
+
+def _line(name: str, speed: dict[str, float]) -> str:
+    return f"{name:17}{speed['tokens_per_s']:10.1f} tok/s      {100 * speed['share_of_floor']:8.0f} % of the limit"
+
+
+def _conditions(name: str, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    return {
+        "model": name,
+        "dtype": str(dtype).removeprefix("torch."),
+        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "mistral_local": version("mistral_local"),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _peak_memory(device: torch.device) -> int:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_rss_bytes()

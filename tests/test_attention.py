@@ -1,0 +1,105 @@
+"""Attention backends against the formula, and kernels against their plain twins."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from mistral_local.attention.batch import AttentionMetadata, SequenceSpan, slots_of, uncached_batch
+from mistral_local.attention.select import reasons_against_xformers
+from mistral_local.attention.sdpa import SdpaBackend, visible_keys
+from mistral_local.errors import ShapeError
+from mistral_local.kernels.grouped_linear import grouped_linear, grouped_linear_by_loop, grouped_linear_by_mask
+from mistral_local.kvcache.block_pool import BlockTable
+from mistral_local.kvcache.storage import LayerCache
+from mistral_local.model.rope import rotate, rotations
+
+HEADS, KV_HEADS, HEAD_DIM, BLOCK = 6, 2, 8, 4
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+    """[Q, H, D], [S, K, D] -> [Q, H, D], one query and one head at a time; the last query sees the last key."""
+    out = torch.empty_like(q)
+    for i in range(q.shape[0]):
+        end = k.shape[0] - q.shape[0] + i + 1
+        start = 0 if window is None else max(0, end - window)
+        for head in range(q.shape[1]):
+            kv_head = head // (q.shape[1] // k.shape[1])
+            scores = k[start:end, kv_head] @ q[i, head] / q.shape[2] ** 0.5
+            out[i, head] = torch.softmax(scores, dim=0) @ v[start:end, kv_head]
+    return out
+
+
+def scene(blocks: list[list[int]], lengths: list[tuple[int, int]]) -> tuple[LayerCache, AttentionMetadata, list[Tensor]]:
+    """Sequences with (context, queries) lengths on given blocks; keys before this step are in the cache already."""
+    generator = torch.Generator().manual_seed(0)
+    cache = LayerCache(*(torch.full((64, KV_HEADS, HEAD_DIM), float("nan")) for _ in range(2)))
+    spans, slots, packed = [], [], []
+    for ids, (context, queries) in zip(blocks, lengths, strict=True):
+        table = BlockTable((0, 0))
+        for block in ids:
+            table.append(block)
+        q = torch.randn(queries, HEADS, HEAD_DIM, generator=generator)
+        k, v = (torch.randn(context, KV_HEADS, HEAD_DIM, generator=generator) for _ in range(2))
+        positions = torch.arange(context)
+        own = torch.tensor(ids)[positions // BLOCK] * BLOCK + positions % BLOCK
+        cache.write(k[: context - queries], v[: context - queries], own[: context - queries])
+        spans.append(SequenceSpan(sum(len(p[0]) for p in packed), queries, context, slots_of(table, 0, context, BLOCK)))
+        slots.append(own[context - queries :])
+        packed.append((q, k, v))
+    return cache, AttentionMetadata(tuple(spans), torch.cat(slots)), packed  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("window", [None, 1, 3, 100])
+@pytest.mark.parametrize(
+    ("blocks", "lengths"),
+    [
+        ([[2, 3, 4]], [(11, 1)]),
+        ([[2, 3, 4]], [(11, 11)]),
+        ([[2, 9, 4]], [(11, 5)]),
+        ([[0, 1], [5, 3], [7, 8, 9]], [(7, 1), (8, 1), (9, 1)]),
+        ([[0, 1], [5, 3], [7, 8, 9]], [(7, 7), (8, 1), (9, 4)]),
+    ],
+)
+def test_sdpa_equals_the_formula(blocks: list[list[int]], lengths: list[tuple[int, int]], window: int | None) -> None:
+    cache, metadata, packed = scene(blocks, lengths)
+    q = torch.cat([p[0] for p in packed])
+    new_k, new_v = (torch.cat([p[i][-len(p[0]) :] for p in packed]) for i in (1, 2))
+    out = SdpaBackend().attend(q, new_k, new_v, cache=cache, metadata=metadata, window=window)
+    expected = torch.cat([plain_attention(*p, window) for p in packed])
+    assert torch.allclose(out, expected, atol=1e-5)
+
+
+def test_a_mask_shows_the_last_keys_to_the_last_query() -> None:
+    assert visible_keys(2, 4, 3, torch.device("cpu")).int().tolist() == [[1, 1, 1, 0], [0, 1, 1, 1]]
+
+
+def test_xformers_says_why_it_does_not_serve_a_cpu() -> None:
+    assert reasons_against_xformers(torch.device("cpu"), torch.bfloat16) == ["xformers runs on CUDA only, not on cpu"]
+
+
+@pytest.mark.parametrize("seqlens", [[3], [5, 0], [2, 2, 1], []])
+def test_lengths_that_do_not_add_up_are_refused(seqlens: list[int]) -> None:
+    with pytest.raises(ShapeError, match=r"expected \[sum\(seqlens\)\]"):
+        uncached_batch(torch.zeros(5 if seqlens != [2, 2, 1] else 6, dtype=torch.int64), seqlens)
+
+
+def test_rotation_keeps_lengths_and_depends_on_distance_only() -> None:
+    q, k = torch.randn(2, 1, HEAD_DIM, generator=torch.Generator().manual_seed(1))[:, None].unbind(0)
+    turns = rotations(torch.tensor([0, 3, 1000, 1003]), HEAD_DIM, 1e4)
+    rotated_q, rotated_k = rotate(q.expand(4, 1, -1), turns), rotate(k.expand(4, 1, -1), turns)
+    assert torch.allclose(rotated_q.norm(dim=-1), q.norm().expand(4, 1))
+    near, far = (rotated_q[i, 0] @ rotated_k[j, 0] for i, j in ((0, 1), (2, 3)))
+    assert abs(near - far) < 1e-3
+
+
+GROUPS = [[3, 0, 2, 4], [0, 0, 9, 0], [1, 1, 1, 6]]
+
+
+@pytest.mark.parametrize("sizes", GROUPS)
+def test_grouped_linear_equals_one_product_per_group(sizes: list[int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(9, 5, generator=generator), torch.randn(4, 7, 5, generator=generator)
+    parts = [rows @ weight[group].T for group, rows in enumerate(x.split(sizes))]
+    group_sizes = torch.tensor(sizes)
+    for twin in (grouped_linear, grouped_linear_by_loop, grouped_linear_by_mask):
+        assert torch.allclose(twin(x, weight, group_sizes), torch.cat(parts), atol=1e-5)
