@@ -189,6 +189,8 @@ def test_saved_conversation_loads_again(tmp_path):
         '[{"role": "king", "content": "x"}]',
         '[{"role": "user"}]',
         "[5]",
+        '[{"role": "user", "content": "\\ud800"}]',
+        '[{"role": "assistant", "content": "", "tool_calls": [{"id": "abcdef123"}]}]',
         b"\xff",
     ],
 )
@@ -200,7 +202,7 @@ def test_a_file_that_is_no_conversation_changes_nothing_and_is_not_overwritten(t
     session.ask("hello")
     messages = list(session.conversation.messages)
     for command in ("load", "save"):
-        with pytest.raises(UsageError, match=r"talk\.json"):
+        with pytest.raises((UsageError, RequestError), match=r"talk\.json"):
             run_command(session, command, str(path))
     assert session.conversation.messages == messages
     assert path.read_bytes() == before

@@ -211,7 +211,7 @@ def test_commands_are_completed_and_mistakes_leave_the_conversation(chat):
 def test_without_instruct_each_text_is_completed(chat):
     child = chat()
     send(child, "Once upon", "you said: Once upon")
-    send(child, "/undo", "there is no conversation: without --instruct each text is completed by itself")
+    send(child, "/undo", "Error: there is no conversation: without --instruct each text is completed by itself")
     assert leave(child) == 0
 
 

@@ -64,7 +64,7 @@ def take_turn(session: Session, text: str) -> None:
     except (EOFError, OSError):
         raise
     except Exception as error:  # noqa: BLE001 - a conversation must survive a bug; --debug shows the traceback
-        session.console.error(f"internal error, please report it: {type(error).__name__}: {error}")
+        session.console.error(error)
     if command is None:
         session.console.note()
 

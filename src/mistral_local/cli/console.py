@@ -6,12 +6,13 @@ import sys
 from typing import Literal, TextIO
 
 from mistral_local.cli.environment import is_dumb_terminal, wants_color
+from mistral_local.errors import MistralLocalError
 
 Color = Literal["auto", "always", "never"]
 
 log = logging.getLogger("mistral_local.cli")
 
-_DIM, _RED, _PLAIN = "\x1b[2m", "\x1b[31m", "\x1b[0m"
+_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 # What a model writes must not steer the terminal: escape and the other control characters become visible boxes.
 _CONTROLS = {code: "�" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"} | {ord("\r"): None}
 
@@ -64,17 +65,24 @@ class Console:
         shown = visible(text)
         self.raw_err(f"{_DIM}{shown}{_PLAIN}\n" if self._color_err and shown else f"{shown}\n")
 
-    def error(self, error: BaseException | str) -> None:
+    def error(self, error: BaseException) -> None:
         """Show `Error: ...` as one line on stderr; the traceback follows with --debug."""
-        word = f"{_RED}Error:{_PLAIN}" if self._color_err else "Error:"
-        self.raw_err(f"{word} {one_line(error)}\n")
-        if isinstance(error, BaseException):
-            log.debug("traceback of the error above", exc_info=error)
+        self.raw_err(f"Error: {one_line(_message(error))}\n")
+        log.debug("traceback of the error above", exc_info=error)
 
     def raw_err(self, text: str) -> None:
         """Write to stderr what is ours, unchanged."""
         self._err.write(text)
         self._err.flush()
+
+
+def _message(error: BaseException) -> str:
+    """Return what to tell: our own messages as they are, the system's without number, others as bugs."""
+    if isinstance(error, MistralLocalError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return f"internal error, please report it: {type(error).__name__}: {error}"
 
 
 def _colored(color: Color, *, is_terminal: bool) -> bool:

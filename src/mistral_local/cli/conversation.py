@@ -87,7 +87,7 @@ class Conversation:
         if path.exists():
             try:
                 read_messages(path)
-            except UsageError as error:
+            except (UsageError, RequestError) as error:
                 raise UsageError(f"{path} exists and is no saved conversation; choose another name") from error
         try:
             _write_atomically(path, json.dumps({"messages": self.messages}, ensure_ascii=False, indent=2) + "\n")
@@ -116,7 +116,8 @@ def read_messages(path: Path) -> list[Message]:
     """Read a saved conversation: a list of messages, or an object with the list under "messages".
 
     Raises:
-        UsageError: if the file cannot be read or a message has no role or content; the message says which.
+        UsageError: if the file cannot be read or a message is none; the error says which.
+        RequestError: if a text is not Unicode.
     """
     content = read_json(path)
     messages = content.get("messages") if isinstance(content, dict) else content
@@ -127,6 +128,11 @@ def read_messages(path: Path) -> list[Message]:
             raise UsageError(f"{path}: message {index} has no role of {', '.join(ROLES)}")
         if not isinstance(message.get("content"), str):
             raise UsageError(f"{path}: the content of message {index} is no text")
+        check_text(f"{path}: message {index}", message["content"])
+        if not _are_calls(message.get("tool_calls", [])):
+            raise UsageError(
+                f"{path}: the tool_calls of message {index} lack an id or a function with name and arguments"
+            )
     return messages
 
 
@@ -155,6 +161,16 @@ def check_text(name: str, text: str) -> str:
     except UnicodeEncodeError as error:
         raise RequestError(f"{name} is not UTF-8 at character {error.start}") from None
     return text
+
+
+def _are_calls(calls: Any) -> bool:
+    return isinstance(calls, list) and all(
+        isinstance(call, dict)
+        and isinstance(call.get("id"), str)
+        and isinstance(call.get("function"), dict)
+        and all(isinstance(call["function"].get(name), str) for name in ("name", "arguments"))
+        for call in calls
+    )
 
 
 def _unanswered_calls(messages: Sequence[Message]) -> list[Message]:

@@ -92,11 +92,8 @@ def run_command(command: Command, arguments: Sequence[str]) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         return EXIT_BROKEN_PIPE
-    except OSError as error:
-        named = f": {error.filename}" if error.filename else ""
-        return _report(f"{error.strerror or error}{named}", 1, cause=error)
     except Exception as error:  # noqa: BLE001 - the user gets a line, --debug the traceback
-        return _report(f"internal error, please report it: {type(error).__name__}: {error}", 1, cause=error)
+        return _report(error, MistralLocalError.exit_code)
     finally:
         _abandon_unwritable_stdout()
     return 0
@@ -123,12 +120,9 @@ def _run(command: Command, arguments: list[str]) -> None:
     call_with_fire(function, given, flags, command.name)
 
 
-def _report(error: BaseException | str, exit_code: int, *, cause: BaseException | None = None) -> int:
-    console = Console()
+def _report(error: Exception, exit_code: int) -> int:
     with contextlib.suppress(OSError):  # stderr itself may be gone
-        console.error(error)
-        if cause is not None:
-            logging.getLogger("mistral_local.cli").debug("traceback", exc_info=cause)
+        Console().error(error)
     return exit_code
 
 

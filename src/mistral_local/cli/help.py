@@ -19,6 +19,12 @@ COMMON_FLAGS = {
     "--version": "show the versions of mistral_local, torch and mistral_common and leave",
 }
 
+ENVIRONMENT = {
+    "MISTRAL_MODEL": "folder of checkpoint folders, where a bare name is looked up",
+    "NO_COLOR": "if set, no colours unless --color always",
+    "MISTRAL_LOCAL_NOHISTORY": "if set, mistral-chat keeps no history file",
+}
+
 
 def help_text(command: Command) -> str:
     """Describe a command from its examples and from the signature and docstring of its function."""
@@ -43,6 +49,9 @@ def help_text(command: Command) -> str:
             parts += _entry(_written(flag, command.shorts), _meaning(flag, meanings.get(flag.name, "")), width)
     for written, meaning in COMMON_FLAGS.items():
         parts += _entry(written, meaning, width)
+    parts += ["", "Environment:"]
+    for name, meaning in ENVIRONMENT.items():
+        parts += _entry(name, meaning, width)
     return "\n".join(parts)
 
 

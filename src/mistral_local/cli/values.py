@@ -72,6 +72,6 @@ def _number(name: str, text: str, kind: type[int] | type[float]) -> int | float:
         number = kind(text)
     except ValueError:
         raise UsageError(f"{name}: expected {expected}, got {text!r}") from None
-    if not math.isfinite(number):
+    if isinstance(number, float) and not math.isfinite(number):
         raise UsageError(f"{name}: expected {expected}, got {text!r}")
     return number
