@@ -51,7 +51,7 @@ def whole(events: list[Event]) -> tuple[str, list[tuple[str, str]]]:
 
 
 def test_an_array_of_calls_is_read(array_tokenizer: Tokenizer) -> None:
-    calls = [{"name": "f", "arguments": {"a": "}]\"é", "b": 1.5}}, {"name": "g_2", "arguments": {}}]
+    calls = [{"name": "f", "arguments": {"a": '}]"é', "b": 1.5}}, {"name": "g_2", "arguments": {}}]
     tokens = control(array_tokenizer, "[TOOL_CALLS]") + text(array_tokenizer, json.dumps(calls))
     assert whole(parse(array_tokenizer, tokens)) == ("", [("f", '{"a": "}]\\"é", "b": 1.5}'), ("g_2", "{}")])
 
@@ -83,7 +83,9 @@ def test_an_id_of_the_model_is_kept_and_a_missing_one_is_made(named_tokenizer: T
     assert ids[1].isalnum()
 
 
-@pytest.mark.parametrize("cut", ['[{"name": "f", "argum', "no json", '{"name": "f"}', '[{"name": 1, "arguments": {}}]', ""])
+@pytest.mark.parametrize(
+    "cut", ['[{"name": "f", "argum', "no json", '{"name": "f"}', '[{"name": 1, "arguments": {}}]', ""]
+)
 def test_a_call_that_cannot_be_read_is_given_out_as_the_text_it_is(array_tokenizer: Tokenizer, cut: str) -> None:
     tokens = text(array_tokenizer, "Hm.") + control(array_tokenizer, "[TOOL_CALLS]") + text(array_tokenizer, cut)
     assert whole(parse(array_tokenizer, tokens)) == (f"Hm.[TOOL_CALLS]{cut}", [])

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from mistral_local.attention.batch import AttentionMetadata, SequenceSpan, slots_of, uncached_batch
-from mistral_local.attention.select import reasons_against_xformers
 from mistral_local.attention.sdpa import SdpaBackend, visible_keys
+from mistral_local.attention.select import reasons_against_xformers
 from mistral_local.errors import ShapeError
 from mistral_local.kernels.grouped_linear import grouped_linear, grouped_linear_by_loop, grouped_linear_by_mask
 from mistral_local.kvcache.block_pool import BlockTable
@@ -29,7 +29,9 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tens
     return out
 
 
-def scene(blocks: list[list[int]], lengths: list[tuple[int, int]]) -> tuple[LayerCache, AttentionMetadata, list[Tensor]]:
+def scene(
+    blocks: list[list[int]], lengths: list[tuple[int, int]]
+) -> tuple[LayerCache, AttentionMetadata, list[Tensor]]:
     """Sequences with (context, queries) lengths on given blocks; keys before this step are in the cache already."""
     generator = torch.Generator().manual_seed(0)
     cache = LayerCache(*(torch.full((64, KV_HEADS, HEAD_DIM), float("nan")) for _ in range(2)))

@@ -115,7 +115,9 @@ def test_short_memory_preempts_the_newest_and_changes_no_answer(
 
 
 def test_preempted_sequences_keep_their_prompt_logprobs_and_random_numbers(model: Transformer) -> None:
-    params = [SamplingParams(max_tokens=20, temperature=1.0, seed=s, logprobs=True, prompt_logprobs=True) for s in range(5)]
+    params = [
+        SamplingParams(max_tokens=20, temperature=1.0, seed=s, logprobs=True, prompt_logprobs=True) for s in range(5)
+    ]
     prompts = [random_prompt(random.Random(s), 9) for s in range(5)]
     roomy, short = make_engine(model, max_num_seqs=5), make_engine(model, max_num_seqs=5, num_blocks=8)
     answers = []

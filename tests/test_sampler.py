@@ -23,7 +23,8 @@ def test_temperature_zero_is_the_argmax_and_the_first_of_equals() -> None:
 
 
 @pytest.mark.parametrize(
-    ("uniform", "expected"), [(0.0, 1), (0.39, 1), (0.41, 2), (0.69, 2), (0.71, 3), (0.94, 3), (0.96, 0), (0.9999999, 0)]
+    ("uniform", "expected"),
+    [(0.0, 1), (0.39, 1), (0.41, 2), (0.69, 2), (0.71, 3), (0.94, 3), (0.96, 0), (0.9999999, 0)],
 )
 def test_the_uniform_number_is_inverted_from_the_likeliest_token_down(uniform: float, expected: int) -> None:
     assert sample_one(uniform) == expected

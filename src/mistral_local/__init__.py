@@ -8,14 +8,13 @@ Scripts of mistral_inference find their names in mistral_local.transformer, mist
 mistral_local.lora and mistral_local.main.
 """
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mistral_local.model.transformer import Transformer
     from mistral_local.tasks.llm import LLM, load
 
-__version__ = version("mistral_local")
+__version__ = "0.1.0"
 __all__ = ["LLM", "Transformer", "__version__", "load"]
 
 

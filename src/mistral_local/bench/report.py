@@ -4,12 +4,12 @@ import os
 import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mistral_local import __version__
 from mistral_local.bench.ceilings import measure_ceilings
 from mistral_local.bench.measure import measure_decode, measure_load, measure_prefill, peak_rss_bytes
 
@@ -82,7 +82,7 @@ def _conditions(name: str, device: torch.device, dtype: torch.dtype) -> dict[str
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "mistral_local": version("mistral_local"),
+        "mistral_local": __version__,
         "date": datetime.now(UTC).date().isoformat(),
     }
 

@@ -1,14 +1,14 @@
 """Show an answer while it streams, and stop it on Ctrl-C."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 
 from mistral_local.cli.interrupt import StopRequest
 from mistral_local.cli.turn import Turn
 from mistral_local.cli.writers import Writer
-from mistral_local.tasks.outputs import Event, Finished, TextDelta, ToolCallDelta
+from mistral_local.tasks.outputs import Event, EventStream, Finished, TextDelta, ToolCallDelta
 
 
-def show_answer(start: Callable[[], Iterator[Event]], writer: Writer, stop: StopRequest) -> Turn:
+def show_answer(start: Callable[[], EventStream], writer: Writer, stop: StopRequest) -> Turn:
     """Start an answer and show its events; between two of them a stop request closes the stream and so ends the answer.
 
     Args:
@@ -17,7 +17,6 @@ def show_answer(start: Callable[[], Iterator[Event]], writer: Writer, stop: Stop
     turn = Turn()
     with stop:
         events = start()
-        assert isinstance(events, Generator), "an answer that streams can be closed"
         try:
             for event in events:
                 _show(event, writer, turn)

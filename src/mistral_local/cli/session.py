@@ -1,6 +1,6 @@
 """A dialogue with a model: what it remembers, how it asks, and what it says about each answer."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from mistral_local.cli.interrupt import InterruptClock, StopRequest
 from mistral_local.cli.turn import Turn
 from mistral_local.cli.writers import StreamWriter, Writer, stats_line
 from mistral_local.tasks.options import GenerationOptions
-from mistral_local.tasks.outputs import Event, Usage
+from mistral_local.tasks.outputs import EventStream, Usage
 
 if TYPE_CHECKING:
     from mistral_local.tasks.llm import LLM
@@ -80,7 +80,7 @@ class Session:
             self.conversation.keep(sent, turn.text, turn.tool_calls)
         return turn
 
-    def _answer(self, start: Callable[[], Iterator[Event]], writer: Writer | None, if_empty: str = "") -> Turn:
+    def _answer(self, start: Callable[[], EventStream], writer: Writer | None, if_empty: str = "") -> Turn:
         turn = show_answer(start, writer or StreamWriter(self.console), StopRequest(self.clock))
         self.last_usage = turn.finished.usage if turn.finished else None
         self._say_how_it_ended(turn, f"; {if_empty}" if if_empty and turn.is_empty else "")

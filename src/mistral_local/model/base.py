@@ -63,10 +63,11 @@ class ModelBase(nn.Module):
         Raises:
             CheckpointError: if the folder is not a usable checkpoint.
             OutOfMemoryError: if the weights do not fit.
+            UsageError: if the device does not exist.
         """
         if num_pipeline_ranks != 1:
             raise UsageError(f"num_pipeline_ranks: several ranks are not implemented yet, got {num_pipeline_ranks}")
-        folder = Path(folder)
+        folder, device = Path(folder), _device(device)
         args = TransformerArgs.from_folder(folder)
         args.max_batch_size = max_batch_size
         with torch.device("meta"):
@@ -75,7 +76,7 @@ class ModelBase(nn.Module):
             if note is not None:
                 for notice in checkpoint.notes:
                     note(notice)
-            load_weights(model, checkpoint, device=_device(device), dtype=dtype, progress=progress)
+            load_weights(model, checkpoint, device=device, dtype=dtype, progress=progress)
         return model.eval().requires_grad_(False)
 
     def weight_slots(self) -> dict[str, Slot]:
@@ -103,6 +104,12 @@ def _slots(name: str, parameter: nn.Parameter) -> Iterator[tuple[str, Slot]]:
 
 
 def _device(device: torch.device | str | None) -> torch.device:
+    """The device that is meant, checked by allocating a number on it."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+    try:
+        return torch.zeros(1, device=device).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(
+            f"device {str(device)!r} cannot be used: {str(error).splitlines()[0].split('. ')[0]}"
+        ) from error

@@ -34,7 +34,16 @@ class SamplingParams:
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
             raise RequestError(f"max_tokens: expected at least 1, got {self.max_tokens}")
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise RequestError(f"temperature: expected a finite number >= 0, got {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise RequestError(f"top_p: expected a number in (0, 1], got {self.top_p}")
+        check_distribution(temperature=self.temperature, top_p=self.top_p)
+
+
+def check_distribution(*, temperature: float, top_p: float) -> None:
+    """Refuse a distribution that nothing can be sampled from.
+
+    Raises:
+        RequestError: naming the option, what was expected and what came.
+    """
+    if not (math.isfinite(temperature) and temperature >= 0):
+        raise RequestError(f"temperature: expected a finite number >= 0, got {temperature}")
+    if not 0 < top_p <= 1:
+        raise RequestError(f"top_p: expected a number in (0, 1], got {top_p}")

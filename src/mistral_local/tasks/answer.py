@@ -1,7 +1,7 @@
 """From the tokens of one sequence to the events of one answer."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from mistral_local.engine.engine import Engine
 from mistral_local.engine.sequence import Sequence
@@ -47,35 +47,56 @@ class AnswerParser:
         return rest + [ToolCallDelta(call) for call in calls]
 
 
-def stream_answer(
-    engine: Engine, sequence: Sequence, tokenizer: Tokenizer, *, stop: tuple[str, ...] = (), parses_tools: bool = False
-) -> Iterator[Event]:
-    """Step the engine and yield the events of one sequence; the last one is Finished.
+class AnswerStream(Iterator[Event]):
+    """The events of one sequence, read while the engine steps; the last one is Finished.
 
-    Closing the iterator stops the answer at once.
-
-    Raises:
-        MistralLocalError: if the model's numbers went wrong.
+    Closing it, or letting go of it, stops the answer at once and frees what it held.
     """
-    clock = _Clock()
-    parser = AnswerParser(tokenizer, stop=stop, parses_tools=parses_tools)
-    has_calls = False
-    tokens = engine.stream(sequence)
-    try:
-        for token in tokens:
-            clock.tick()
-            yield from parser.push(token)
-            if parser.is_stopped:
+
+    def __init__(
+        self,
+        engine: Engine,
+        sequence: Sequence,
+        tokenizer: Tokenizer,
+        *,
+        stop: tuple[str, ...] = (),
+        parses_tools: bool = False,
+    ) -> None:
+        self._engine, self._sequence, self._tokenizer = engine, sequence, tokenizer
+        self._parser = AnswerParser(tokenizer, stop=stop, parses_tools=parses_tools)
+        self._clock = _Clock()
+        self._events = self._run()
+
+    def __next__(self) -> Event:
+        return next(self._events)
+
+    def close(self) -> None:
+        """Stop the answer; no more events come."""
+        self._events.close()
+        self._engine.abort(self._sequence)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _run(self) -> Generator[Event, None, None]:
+        """Yield the events.
+
+        Raises:
+            MistralLocalError: if the model's numbers went wrong.
+        """
+        for token in self._engine.stream(self._sequence):
+            self._clock.tick()
+            yield from self._parser.push(token)
+            if self._parser.is_stopped:
                 break
-    finally:
-        tokens.close()  # type: ignore[attr-defined]
-    if sequence.error is not None:
-        raise MistralLocalError(sequence.error)
-    for event in parser.finish():
-        has_calls = has_calls or isinstance(event, ToolCallDelta)
-        yield event
-    reason = _finish_reason(sequence, is_stopped=parser.is_stopped, has_calls=has_calls)
-    yield Finished(reason, clock.usage(sequence), tokenizer.spell_out(sequence.new_tokens))
+        self._engine.abort(self._sequence)
+        if self._sequence.error is not None:
+            raise MistralLocalError(self._sequence.error)
+        last = self._parser.finish()
+        yield from last
+        has_calls = any(isinstance(event, ToolCallDelta) for event in last)
+        reason = _finish_reason(self._sequence, is_stopped=self._parser.is_stopped, has_calls=has_calls)
+        yield Finished(reason, self._clock.usage(self._sequence), self._tokenizer.spell_out(self._sequence.new_tokens))
 
 
 def collect(events: Iterator[Event]) -> Answer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -16,10 +16,10 @@ from mistral_local.engine.sequence import Sequence
 from mistral_local.errors import RequestError, TokenizerError, UsageError
 from mistral_local.model.transformer import Transformer
 from mistral_local.sampling.params import SamplingParams
-from mistral_local.tasks.answer import collect, stream_answer
+from mistral_local.tasks.answer import AnswerStream, collect
 from mistral_local.tasks.chat import Message, chat_request
 from mistral_local.tasks.options import GenerationOptions
-from mistral_local.tasks.outputs import Answer, Event
+from mistral_local.tasks.outputs import Answer
 from mistral_local.tokenizer.find import find_tokenizer
 from mistral_local.tokenizer.tokenizer import Tokenizer
 
@@ -44,20 +44,20 @@ class LLM:
     @overload
     def chat(
         self, messages: Iterable[Message], *, tools: Tools | None = None, stream: Literal[True], **options: Any
-    ) -> Iterator[Event]: ...
+    ) -> AnswerStream: ...
     @overload
     def chat(
         self, messages: Iterable[Message], *, tools: Tools | None = None, stream: bool, **options: Any
-    ) -> Answer | Iterator[Event]: ...
+    ) -> Answer | AnswerStream: ...
     def chat(
         self, messages: Iterable[Message], *, tools: Tools | None = None, stream: bool = False, **options: Any
-    ) -> Answer | Iterator[Event]:
+    ) -> Answer | AnswerStream:
         """Answer a conversation.
 
         Args:
             messages: as in the Mistral API: {"role": ..., "content": ...}, or mistral_common's messages.
             tools: functions that the model may call, as in the Mistral API.
-            stream: yield events while the model writes; closing the iterator stops it.
+            stream: give out events while the model writes; closing the stream stops it.
             options: fields of GenerationOptions.
 
         Raises:
@@ -69,20 +69,20 @@ class LLM:
     @overload
     def fim(self, prompt: str, suffix: str = "", *, stream: Literal[False] = False, **options: Any) -> Answer: ...
     @overload
-    def fim(self, prompt: str, suffix: str = "", *, stream: Literal[True], **options: Any) -> Iterator[Event]: ...
+    def fim(self, prompt: str, suffix: str = "", *, stream: Literal[True], **options: Any) -> AnswerStream: ...
     @overload
-    def fim(self, prompt: str, suffix: str = "", *, stream: bool, **options: Any) -> Answer | Iterator[Event]: ...
-    def fim(self, prompt: str, suffix: str = "", *, stream: bool = False, **options: Any) -> Answer | Iterator[Event]:
+    def fim(self, prompt: str, suffix: str = "", *, stream: bool, **options: Any) -> Answer | AnswerStream: ...
+    def fim(self, prompt: str, suffix: str = "", *, stream: bool = False, **options: Any) -> Answer | AnswerStream:
         """Write what belongs between `prompt` and `suffix`; arguments and errors as in chat()."""
         return self._answer(self._tokenizer.encode_fim(prompt, suffix), _options(options), stream=stream)
 
     @overload
     def complete(self, prompt: str, *, stream: Literal[False] = False, **options: Any) -> Answer: ...
     @overload
-    def complete(self, prompt: str, *, stream: Literal[True], **options: Any) -> Iterator[Event]: ...
+    def complete(self, prompt: str, *, stream: Literal[True], **options: Any) -> AnswerStream: ...
     @overload
-    def complete(self, prompt: str, *, stream: bool, **options: Any) -> Answer | Iterator[Event]: ...
-    def complete(self, prompt: str, *, stream: bool = False, **options: Any) -> Answer | Iterator[Event]:
+    def complete(self, prompt: str, *, stream: bool, **options: Any) -> Answer | AnswerStream: ...
+    def complete(self, prompt: str, *, stream: bool = False, **options: Any) -> Answer | AnswerStream:
         """Continue plain text, without a chat template; arguments and errors as in chat()."""
         return self._answer(self._tokenizer.encode_text(prompt), _options(options), stream=stream)
 
@@ -94,7 +94,7 @@ class LLM:
         try:
             for row, tokens in enumerate(encoded):
                 sequences.append(self._add(tokens, settings, row=row))
-            return [collect(stream_answer(self._engine, s, self._tokenizer, stop=settings.stop)) for s in sequences]
+            return [collect(AnswerStream(self._engine, s, self._tokenizer, stop=settings.stop)) for s in sequences]
         finally:
             for sequence in sequences:
                 self._engine.abort(sequence)
@@ -120,9 +120,9 @@ class LLM:
 
     def _answer(
         self, tokens: list[int], options: GenerationOptions, *, stream: bool, parses_tools: bool = False
-    ) -> Answer | Iterator[Event]:
+    ) -> Answer | AnswerStream:
         sequence = self._add(tokens, options)
-        events = stream_answer(self._engine, sequence, self._tokenizer, stop=options.stop, parses_tools=parses_tools)
+        events = AnswerStream(self._engine, sequence, self._tokenizer, stop=options.stop, parses_tools=parses_tools)
         return events if stream else collect(events)
 
     def _add(self, tokens: list[int], options: GenerationOptions, *, row: int = 0) -> Sequence:

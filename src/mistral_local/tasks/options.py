@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mistral_local.errors import RequestError
+from mistral_local.sampling.params import check_distribution
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,5 +30,6 @@ class GenerationOptions:
     def __post_init__(self) -> None:
         if self.max_tokens is not None and self.max_tokens < 1:
             raise RequestError(f"max_tokens: expected at least 1, got {self.max_tokens}")
+        check_distribution(temperature=self.temperature, top_p=self.top_p)
         if any(not text for text in self.stop):
             raise RequestError("stop: an empty string would end every answer at once")

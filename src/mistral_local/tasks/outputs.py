@@ -1,11 +1,22 @@
 """What an answer is made of: events while it streams, and the whole of it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from mistral_local.tools.call import ToolCall
 
-__all__ = ["Answer", "Event", "FinishReason", "Finished", "TextDelta", "ToolCall", "ToolCallDelta", "Usage"]
+__all__ = [
+    "Answer",
+    "Event",
+    "EventStream",
+    "FinishReason",
+    "Finished",
+    "TextDelta",
+    "ToolCall",
+    "ToolCallDelta",
+    "Usage",
+]
 
 FinishReason = Literal["stop", "length", "tool_calls", "aborted"]
 
@@ -54,6 +65,13 @@ class Finished:
 
 
 Event = TextDelta | ToolCallDelta | Finished
+
+
+class EventStream(Iterator[Event], Protocol):
+    """The events of an answer while it is written; the last one is Finished."""
+
+    def close(self) -> None:
+        """Stop the answer; no more events come."""
 
 
 @dataclass(frozen=True, slots=True)

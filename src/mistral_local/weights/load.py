@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from mistral_local.errors import OutOfMemoryError, UsageError
+from mistral_local.memory import free_bytes, in_words, is_out_of_memory
 from mistral_local.weights.checkpoint import Checkpoint
 from mistral_local.weights.compare import check_tensors
-from mistral_local.memory import free_bytes, in_words, is_out_of_memory
 from mistral_local.weights.slots import HasSlots, Slot
 from mistral_local.weights.stored import LOADABLE_DTYPES
 

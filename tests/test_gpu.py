@@ -1,0 +1,130 @@
+"""What needs a CUDA device: the model against the oracle there, and every backend against its twin."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import write_checkpoint
+from oracle import one_file_ref
+
+from mistral_local.args import MoeArgs
+from mistral_local.attention.batch import AttentionMetadata, SequenceSpan, slots_of
+from mistral_local.attention.sdpa import SdpaBackend
+from mistral_local.attention.select import reasons_against_xformers
+from mistral_local.attention.xformers import XformersBackend
+from mistral_local.generate import generate
+from mistral_local.kernels.grouped_linear import grouped_linear, grouped_linear_by_loop, grouped_linear_by_mask
+from mistral_local.kvcache.block_pool import BlockTable
+from mistral_local.kvcache.storage import LayerCache
+from mistral_local.transformer import Transformer
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+    # Warnings of torch, triton and xformers builds are not ours to mend.
+    pytest.mark.filterwarnings("default"),
+]
+
+CUDA = torch.device("cuda", 0)
+PROMPTS = [[5, 9, 300, 4, 17, 8, 1, 2, 3, 4, 5], [7], list(range(40, 75))]
+KINDS = {
+    "dense": {},
+    "window": {"sliding_window": 9},
+    "windows per layer": {"sliding_window": [None, 9]},
+    "mixture": {"moe": MoeArgs(num_experts=4, num_experts_per_tok=2)},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fp32_generation_equals_the_oracle(kind: str, tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path, **KINDS[kind])  # type: ignore[arg-type]
+    oracle = one_file_ref.Transformer.from_folder(folder)
+    model = Transformer.from_folder(folder, max_batch_size=3, device=CUDA)
+    for chunk_size in (None, 4):
+        tokens, logprobs = generate(PROMPTS, model, max_tokens=24, temperature=0.0, chunk_size=chunk_size)
+        for row, prompt in enumerate(PROMPTS):
+            expected, expected_logprobs = one_file_ref.generate(oracle, prompt, max_tokens=24)
+            assert tokens[row] == expected
+            assert torch.allclose(torch.tensor(logprobs[row]), torch.tensor(expected_logprobs), atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_logits_stay_near_those_of_fp32(kind: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path, dim=64, head_dim=16, hidden_dim=128, **KINDS[kind])  # type: ignore[arg-type]
+    flat = torch.tensor([token for prompt in PROMPTS for token in prompt])
+    lengths = [len(prompt) for prompt in PROMPTS]
+    exact = Transformer.from_folder(folder, device="cpu").forward(flat, lengths)
+    near = Transformer.from_folder(folder, device=CUDA, dtype=dtype).forward(flat, lengths).cpu()
+    assert torch.isfinite(near).all()
+    # A gate may choose another expert where two are nearly equal, so the median is compared, not the maximum.
+    assert (near - exact).abs().median() < 0.02 * exact.std()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bf16_self_consistency_of_decoding_and_prefill(kind: str, tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path, dim=64, head_dim=16, hidden_dim=128, **KINDS[kind])  # type: ignore[arg-type]
+    model = Transformer.from_folder(folder, max_batch_size=3, device=CUDA, dtype=torch.bfloat16)
+    tokens, decoded = generate(PROMPTS, model, max_tokens=16, temperature=0.7, seed=1)
+    whole = [prompt + answer for prompt, answer in zip(PROMPTS, tokens, strict=True)]
+    _, prefilled = generate(whole, model, max_tokens=0, temperature=0.0)
+    for row in range(len(PROMPTS)):
+        difference = (torch.tensor(decoded[row]) - torch.tensor(prefilled[row])).abs()
+        assert difference.median() < 0.05
+
+
+@pytest.mark.skipif(
+    torch.cuda.is_available() and bool(reasons_against_xformers(CUDA, torch.bfloat16)),
+    reason="xformers does not serve here",
+)
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("lengths", [[(33, 33)], [(40, 7)], [(33, 33), (20, 1), (17, 4)]])
+def test_xformers_equals_sdpa(lengths: list[tuple[int, int]], window: int | None) -> None:
+    generator = torch.Generator(CUDA).manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, device=CUDA, dtype=torch.bfloat16)
+
+    spans, slots, start, block = [], [], 0, 0
+    for context, queries in lengths:
+        table = BlockTable((0, 0))
+        for _ in range(-(-context // 16)):
+            table.append(block)
+            block += 1
+        spans.append(SequenceSpan(start, queries, context, slots_of(table, 0, context, 16)))
+        slots += range(table.blocks[0] * 16 + context - queries, table.blocks[0] * 16 + context)
+        start += queries
+    metadata = AttentionMetadata(tuple(spans), torch.tensor(slots, device=CUDA))
+    cache = LayerCache(draw(block * 16, 2, 64), draw(block * 16, 2, 64))
+    q, k, v = draw(start, 8, 64), draw(start, 2, 64), draw(start, 2, 64)
+    outs = [
+        backend.attend(q, k, v, cache=cache, metadata=metadata, window=window)
+        for backend in (SdpaBackend(), XformersBackend())
+    ]
+    assert torch.allclose(outs[0].float(), outs[1].float(), atol=2e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("sizes", [[3, 0, 2, 4], [0, 0, 9, 0], [1, 1, 1, 6]])
+def test_grouped_linear_equals_its_twin(sizes: list[int], dtype: torch.dtype) -> None:
+    generator = torch.Generator(CUDA).manual_seed(0)
+    x = torch.randn(9, 64, generator=generator, device=CUDA).to(dtype)
+    weight = torch.randn(4, 32, 64, generator=generator, device=CUDA).to(dtype)
+    group_sizes = torch.tensor(sizes, device=CUDA)
+    expected = grouped_linear_by_loop(x, weight, group_sizes).float()
+    for twin in (grouped_linear, grouped_linear_by_mask):
+        assert torch.allclose(twin(x, weight, group_sizes).float(), expected, rtol=2e-2, atol=0.1)
+
+
+def test_loading_leaves_no_copy_of_the_weights_in_host_memory(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path, dim=512, hidden_dim=2048, n_layers=8, head_dim=64, dtype=torch.bfloat16)
+    torch.zeros(1, device=CUDA)  # the context comes first
+    before = _rss_anon()
+    model = Transformer.from_folder(folder, device=CUDA)
+    nbytes = sum(parameter.nbytes for parameter in model.parameters())
+    assert _rss_anon() - before < nbytes / 2
+
+
+def _rss_anon() -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
