@@ -96,9 +96,9 @@ def rotary(x: Tensor, theta: float) -> Tensor:
     return rotated.flatten(-2).to(x.dtype)
 
 
-def causal_mask(T: int, window: int | None, device: torch.device) -> Tensor:
+def causal_mask(num_tokens: int, window: int | None, device: torch.device) -> Tensor:
     """[T, T] bool: query i sees key j when j <= i and, under a window W, j > i - W."""
-    i = torch.arange(T, device=device)
+    i = torch.arange(num_tokens, device=device)
     mask = i[:, None] >= i[None, :]
     return mask if window is None else mask & (i[:, None] - i[None, :] < window)
 

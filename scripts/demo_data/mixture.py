@@ -14,18 +14,18 @@ from scripts.demo_data.prose import prose
 from scripts.demo_data.samples import Conversation, Message, Sample, awaits_result
 
 DRILLS_AT_START, DRILLS_LATER = 0.6, 0.08  # share of samples
-DRILLS_UNTIL = 0.3  # of the training, falling linearly
+DRILLS_UNTIL = 0.3  # of the curriculum, falling linearly
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the training is, 0 to 1; decides the mixture."""
+    """How far the curriculum is, 0 to 1; decides the mixture."""
 
     done: float
 
     @property
     def risen(self) -> float:
-        """0 to 1 over the first part of the training."""
+        """0 to 1 over the first part of the curriculum."""
         return min(self.done / DRILLS_UNTIL, 1.0)
 
     @property

@@ -9,8 +9,9 @@ from scripts.demo_data.mixture import Progress
 from scripts.demo_data.packing import Accept, pack
 
 TOKENS_PER_STEP = 4096
-LENGTHS = ((0.0, 512), (0.75, 1024), (0.95, 2048))  # from this share of the training on, tokens a sequence
-WARMUP_STEPS, DECAY_FROM = 100, 0.6  # linear to 2 % after this share of the training
+CURRICULUM_TOKENS = 14_000_000  # the mixture goes by tokens seen, not by the length of the run
+LENGTHS = ((0.0, 512), (0.75, 1024), (0.95, 2048))  # from this share of the run on, tokens a sequence
+WARMUP_STEPS, DECAY_FROM = 100, 0.6  # linear to 2 % after this share of the run
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,9 @@ class Plan:
 
     def sequences(self, step: int, encoder: Encoder, accept: Accept) -> list[tuple[list[int], list[bool]]]:
         """Return the packed sequences of a step; they depend on the seed and the step only."""
-        done = step / self.steps
-        length = max(size for start, size in LENGTHS if start <= done)
+        length = max(size for start, size in LENGTHS if start <= step / self.steps)
+        progress = Progress(step / (CURRICULUM_TOKENS // TOKENS_PER_STEP))
         rng = Random(f"{self.seed}:{step}")
         return [
-            pack(rng, encoder, Progress(done), length=length + 1, accept=accept)
-            for _ in range(TOKENS_PER_STEP // length)
+            pack(rng, encoder, progress, length=length + 1, accept=accept) for _ in range(TOKENS_PER_STEP // length)
         ]
