@@ -7,7 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "mistral_local"
 EVERYONE = {"errors", "args", "config"}
-MODEL_AND_BELOW = {"kernels", "kvcache", "attention", "weights"}
+MODEL_AND_BELOW = {"kernels", "kvcache", "attention", "weights", "memory"}
 
 # Room -> the rooms it may import, beside itself and the three that everyone may.
 ALLOWED = {

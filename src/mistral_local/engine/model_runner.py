@@ -14,6 +14,9 @@ from mistral_local.sampling.sampler import SamplingBatch, sample, token_logprobs
 # Prompt logprobs are computed from slices of logits of at most this many numbers (64 MiB in fp32).
 MAX_LOGITS_PER_SLICE = 1 << 24
 
+# Weights are packed when so many steps have only decoded: short answers are over before packing would pay.
+NUM_STEPS_BEFORE_PACKING = 4
+
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
@@ -28,6 +31,7 @@ class ModelRunner:
 
     def __init__(self, model: Transformer, cache: KVCache) -> None:
         self.model, self.cache = model, cache
+        self._num_decode_steps = 0
 
     @torch.inference_mode()
     def run(self, step: list[Scheduled]) -> dict[int, SampledToken]:
@@ -36,6 +40,7 @@ class ModelRunner:
         Returns:
             The sampled token of each part of `step` that reached the end of its sequence, by index in `step`.
         """
+        self._pack_weights_in_time(step)
         hidden = self.model.hidden(self._batch(step), self.cache)
         ends = torch.tensor([part.num_tokens for part in step]).cumsum(0).tolist()
         for part, end in zip(step, ends, strict=True):
@@ -46,6 +51,12 @@ class ModelRunner:
             return {}
         rows = torch.tensor([ends[index] - 1 for index in sampled], device=hidden.device)
         return dict(zip(sampled, self._sample([step[index] for index in sampled], hidden[rows]), strict=True))
+
+    def _pack_weights_in_time(self, step: list[Scheduled]) -> None:
+        self._num_decode_steps += all(part.num_tokens == 1 for part in step)
+        if self._num_decode_steps == NUM_STEPS_BEFORE_PACKING:
+            self._num_decode_steps += 1
+            self.model.pack_weights()
 
     def _batch(self, step: list[Scheduled]) -> Batch:
         ids: list[int] = []

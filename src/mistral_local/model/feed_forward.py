@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from mistral_local.args import TransformerArgs
+from mistral_local.model.linear import Linear
 
 
 class FeedForward(nn.Module):
@@ -11,9 +12,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, args: TransformerArgs) -> None:
         super().__init__()
-        self.w1 = nn.Linear(args.dim, args.hidden_dim, bias=False)
-        self.w2 = nn.Linear(args.hidden_dim, args.dim, bias=False)
-        self.w3 = nn.Linear(args.dim, args.hidden_dim, bias=False)
+        self.w1 = Linear(args.dim, args.hidden_dim)
+        self.w2 = Linear(args.hidden_dim, args.dim)
+        self.w3 = Linear(args.dim, args.hidden_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, dim] -> [T, dim]."""

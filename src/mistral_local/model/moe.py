@@ -6,6 +6,7 @@ from torch.nn.functional import silu
 
 from mistral_local.args import MoeArgs, TransformerArgs
 from mistral_local.kernels.grouped_linear import grouped_linear
+from mistral_local.model.linear import Linear
 
 
 class MoeFeedForward(nn.Module):
@@ -18,7 +19,7 @@ class MoeFeedForward(nn.Module):
     def __init__(self, args: TransformerArgs, moe: MoeArgs) -> None:
         super().__init__()
         self.num_experts, self.num_experts_per_tok = moe.num_experts, moe.num_experts_per_tok
-        self.gate = nn.Linear(args.dim, moe.num_experts, bias=False)
+        self.gate = Linear(args.dim, moe.num_experts)
         self.w1 = _stacked_linear(moe.num_experts, args.hidden_dim, args.dim)
         self.w2 = _stacked_linear(moe.num_experts, args.dim, args.hidden_dim)
         self.w3 = _stacked_linear(moe.num_experts, args.hidden_dim, args.dim)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from mistral_local.args import TransformerArgs
 from mistral_local.attention.backend import AttentionBackend
 from mistral_local.attention.batch import AttentionMetadata, Batch, uncached_batch
 from mistral_local.attention.select import select_backend
 from mistral_local.errors import TokenIdError
+from mistral_local.kernels.packed_linear import LinearProduct, reasons_against_packing
 from mistral_local.kvcache.storage import KVCache, LayerCache
+from mistral_local.memory import free_bytes
 from mistral_local.model.attention import Attention
 from mistral_local.model.base import ModelBase
 from mistral_local.model.feed_forward import FeedForward
+from mistral_local.model.linear import Linear
 from mistral_local.model.moe import MoeFeedForward
 from mistral_local.model.norm import RMSNorm
 from mistral_local.model.rope import rotations
@@ -55,7 +57,8 @@ class Transformer(ModelBase):
         self.tok_embeddings = nn.Embedding(args.vocab_size, args.dim)
         self.layers = nn.ModuleList([TransformerBlock(args, layer) for layer in range(args.n_layers)])
         self.norm = RMSNorm(args.dim, args.norm_eps)
-        self.output = None if args.tied_embeddings else nn.Linear(args.dim, args.vocab_size, bias=False)
+        self.output = None if args.tied_embeddings else Linear(args.dim, args.vocab_size)
+        self._tied_product = LinearProduct()
 
     @torch.inference_mode()
     def forward(self, input_ids: Tensor, seqlens: list[int]) -> Tensor:
@@ -96,5 +99,25 @@ class Transformer(ModelBase):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[S, dim] hidden states -> [S, vocab_size] fp32 logits."""
-        weight = self.tok_embeddings.weight if self.output is None else self.output.weight
-        return linear(hidden, weight).float()
+        if self.output is None:
+            return self._tied_product(hidden, self.tok_embeddings.weight).float()
+        return self.output(hidden).float()
+
+    def pack_weights(self) -> bool:
+        """Copy the matrices into the layout that this CPU multiplies fastest, if there is memory for it.
+
+        Experts are left as they are.  Takes about a second per GB.
+
+        Returns:
+            Whether anything was packed.
+        """
+        products = [(module.product, module.weight) for module in self.modules() if isinstance(module, Linear)]
+        if self.output is None:
+            products.append((self._tied_product, self.tok_embeddings.weight))
+        free = free_bytes(self.device)
+        nbytes = sum(weight.nbytes for _, weight in products)
+        if reasons_against_packing(products[0][1]) or free is None or nbytes > free // 2:
+            return False
+        for product, weight in products:
+            product.pack(weight)
+        return True
