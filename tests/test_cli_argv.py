@@ -128,8 +128,8 @@ def test_the_flags_of_the_predecessor_keep_their_names():
 def test_the_set_of_flags_is_what_is_listed_here():
     assert list(flags_of(entry.CHAT.load_function())) == [
         "model_path", "instruct", "prompt", "system", "max_tokens", "temperature", "top_p", "seed", "lora_path", "tools",
-        "device", "dtype", "max_context", "num_pipeline_ranks", "stats", "json", "history", "color",
+        "device", "dtype", "num_threads", "max_context", "num_pipeline_ranks", "stats", "json", "history", "color",
     ]  # fmt: skip
     assert list(flags_of(entry.DEMO.load_function())) == [
-        "model_path", "max_tokens", "temperature", "top_p", "seed", "lora_path", "device", "dtype", "num_pipeline_ranks",
+        "model_path", "max_tokens", "temperature", "top_p", "seed", "lora_path", "device", "dtype", "num_threads", "num_pipeline_ranks",
     ]  # fmt: skip

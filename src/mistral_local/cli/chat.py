@@ -30,6 +30,7 @@ def chat(
     tools: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    num_threads: int | None = None,
     max_context: int | None = None,
     num_pipeline_ranks: int = 1,
     stats: bool = False,
@@ -52,6 +53,7 @@ def chat(
         tools: JSON file with a list of tools as in the Mistral API; calls are shown, not executed
         device: cpu, cuda, cuda:1 ...; without it cuda if there is one
         dtype: float32, bfloat16 or float16; without it as stored
+        num_threads: CPU threads; without it as many as torch takes, and one for a tiny model
         max_context: context length in tokens; without it that of the checkpoint
         num_pipeline_ranks: number of GPUs in a row; only 1 for now
         stats: show tokens, time to first token and tok/s after each answer, on stderr
@@ -74,8 +76,8 @@ def chat(
 
     is_drawn = one_prompt is None and can_redraw(console)
     with silent_keyboard() if is_drawn else contextlib.nullcontext():
-        how: dict[str, Any] = {"device": device, "dtype": dtype, "max_context": max_context, "lora_path": lora_path}
-        model = load_model(folder, console, **how)
+        how: dict[str, Any] = {"max_context": max_context, "lora_path": lora_path}
+        model = load_model(folder, console, device=device, dtype=dtype, num_threads=num_threads, **how)
         with contextlib.closing(model):
             session = Session(model, console, options, conversation=conversation, tools=tool_list, shows_stats=stats)
             if one_prompt is None:

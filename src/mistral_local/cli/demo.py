@@ -25,6 +25,7 @@ def demo(
     lora_path: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    num_threads: int | None = None,
     num_pipeline_ranks: int = 1,
 ) -> None:
     """complete three test prompts in one batch
@@ -38,12 +39,21 @@ def demo(
         lora_path: LoRA adapter (safetensors file) to merge into the weights
         device: cpu, cuda, cuda:1 ...; without it cuda if there is one
         dtype: float32, bfloat16 or float16; without it as stored
+        num_threads: CPU threads; without it as many as torch takes, and one for a tiny model
         num_pipeline_ranks: number of GPUs in a row; only 1 for now
     """
     console = Console()
     folder = find_placement(model_path, num_pipeline_ranks)
     options = GenerationOptions(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
-    model = load_model(folder, console, device=device, dtype=dtype, lora_path=lora_path, max_batch_size=len(PROMPTS))
+    model = load_model(
+        folder,
+        console,
+        device=device,
+        dtype=dtype,
+        lora_path=lora_path,
+        num_threads=num_threads,
+        max_batch_size=len(PROMPTS),
+    )
     with contextlib.closing(model):
         answers = model.complete_batch(list(PROMPTS), **options_by_name(options))
     for prompt, answer in zip(PROMPTS, answers, strict=True):

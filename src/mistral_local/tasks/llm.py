@@ -23,6 +23,8 @@ from mistral_local.tasks.outputs import Answer
 from mistral_local.tokenizer.find import find_tokenizer
 from mistral_local.tokenizer.tokenizer import Tokenizer
 
+ONE_THREAD_BELOW_BYTES = 64_000_000
+
 Tools = Iterable[Mapping[str, Any] | BaseModel]
 
 
@@ -145,6 +147,7 @@ def load(
     max_batch_size: int = 1,
     max_context: int | None = None,
     lora_path: str | Path | None = None,
+    num_threads: int | None = None,
     progress: Callable[[int, int, int], None] | None = None,
     note: Callable[[str], None] | None = None,
 ) -> LLM:
@@ -157,6 +160,8 @@ def load(
         max_batch_size: most requests that run at the same time.
         max_context: most tokens of one request; None takes the checkpoint's own.
         lora_path: a native LoRA file to merge, with scaling 2.0.
+        num_threads: CPU threads of this process, as torch.set_num_threads; None leaves them as they are, but takes one
+            for weights under 64 MB on a CPU, where threads wait for each other longer than they work.
         progress: called with (tensors done, tensors in all, bytes done).
         note: called with one-line notices.
 
@@ -170,6 +175,7 @@ def load(
         folder, max_batch_size, device=device, dtype=_dtype(dtype), progress=progress, note=note
     )
     tokenizer = _load_tokenizer(folder, model, note)
+    _set_threads(model, num_threads)
     if lora_path is not None:
         model.load_lora(lora_path)
     if max_context is None:
@@ -191,6 +197,16 @@ def _load_tokenizer(folder: Path, model: Transformer, note: Callable[[str], None
             f"{choice.file.name} has {tokenizer.vocab_size} tokens, params.json says vocab_size {model.args.vocab_size}"
         )
     return tokenizer
+
+
+def _set_threads(model: Transformer, num_threads: int | None) -> None:
+    if num_threads is not None and num_threads < 1:
+        raise UsageError(f"num_threads: expected at least 1, got {num_threads}")
+    if num_threads is None and model.device.type == "cpu":
+        nbytes = sum(parameter.nbytes for parameter in model.parameters())
+        num_threads = 1 if nbytes < ONE_THREAD_BELOW_BYTES else None
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
 
 
 def _options(options: dict[str, Any]) -> GenerationOptions:
