@@ -31,4 +31,4 @@ def chat_request(
 
 
 def _plain(item: Mapping[str, Any] | BaseModel) -> Any:
-    return item if isinstance(item, BaseModel) else dict(item)
+    return dict(item) if isinstance(item, Mapping) else item

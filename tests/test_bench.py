@@ -1,0 +1,65 @@
+"""mistral-bench: figures with their conditions, and floors that follow from the shapes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import write_checkpoint
+
+from mistral_local.args import TransformerArgs
+from mistral_local.bench.ceilings import Ceilings
+from mistral_local.bench.floors import decode_floor_s, prefill_floor_s
+from mistral_local.bench.shapes import SHAPES
+from mistral_local.cli.bench import run
+from mistral_local.errors import CheckpointError, UsageError
+
+CEILINGS = Ceilings(read_bytes_per_s=4.3e12, flops=790e12)
+
+
+def test_the_decode_floor_of_7b_is_weights_and_cache_over_bandwidth() -> None:
+    args = TransformerArgs.from_dict(dict(SHAPES["7b"]))
+    step = decode_floor_s(args, CEILINGS, batch_size=1, context=1024, itemsize=2)
+    assert 1 / step == pytest.approx(299, rel=0.01)
+    step = decode_floor_s(args, CEILINGS, batch_size=64, context=1024, itemsize=2)
+    assert 64 / step == pytest.approx(12_061, rel=0.01)
+
+
+def test_the_prefill_floor_of_7b_is_its_products_over_the_rate() -> None:
+    args = TransformerArgs.from_dict(dict(SHAPES["7b"]))
+    assert prefill_floor_s(args, CEILINGS, num_tokens=2048, itemsize=2) == pytest.approx(0.038, rel=0.03)
+
+
+def test_a_run_reports_every_figure_with_its_conditions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_checkpoint(tmp_path / "tiny", dtype=torch.bfloat16)
+    output = tmp_path / "figures.json"
+    run(str(folder), batch_sizes="1,3", prompt_tokens=8, new_tokens=4, repeats=1, device="cpu", output=str(output))
+    figures = json.loads(output.read_text())
+    assert set(figures) == {
+        "ceilings", "conditions", "decode", "load", "peak_memory_bytes", "prefill", "weight_bytes",
+    }  # fmt: skip
+    assert set(figures["decode"]) == {"1", "3"}
+    assert figures["conditions"] | {"model": "tiny", "dtype": "bfloat16", "prompt_tokens": 8} == figures["conditions"]
+    shown = capsys.readouterr().out
+    assert "decode, batch 3" in shown
+    assert "% of the limit" in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shape": "70b"}, "--shape: expected one of 350m, moe-400m, 7b, got '70b'"),
+        ({"batch_sizes": "1,x"}, "--batch_sizes: expected numbers such as 1,8"),
+        ({"batch_sizes": "0"}, "--batch_sizes"),
+        ({"new_tokens": 1}, "--new_tokens must be at least 2"),
+    ],
+)
+def test_flags_that_cannot_be_are_refused(options: dict[str, object], message: str, tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "tiny")
+    with pytest.raises(UsageError, match=message):
+        run(str(folder), **options)  # type: ignore[arg-type]
+
+
+def test_a_folder_that_is_not_there_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="no folder"):
+        run("/nowhere/at/all")

@@ -1,0 +1,39 @@
+"""The README's Python examples, run as written, and the commands it shows."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def python_examples() -> list[str]:
+    return re.findall(r"```py\n(.*?)```", README, flags=re.DOTALL)
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_text_example_chats_completes_and_streams() -> None:
+    out = run(python_examples()[0])
+    assert "Finished(" in out
+
+
+def test_the_token_examples_follow_instructions_call_a_function_and_fill_in() -> None:
+    out = run("\n".join(python_examples()[1:]))
+    answer, call, function = out.split("\n", 1)[0], out, out[out.index("def add(") :]
+    assert answer.strip()
+    assert "[TOOL_CALLS]get_current_weather[ARGS]" in call
+    assert "Paris" in call
+    compile(function, "README", "exec")
+
+
+def test_every_make_target_of_the_readme_exists() -> None:
+    makefile = (Path(__file__).parent.parent / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"make ([a-z-]+)", README))
+    assert targets >= {"demo", "test", "check", "test-all", "test-gpu"}
+    assert targets <= set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
