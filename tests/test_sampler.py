@@ -44,6 +44,13 @@ def test_frequencies_follow_the_tempered_distribution() -> None:
     assert torch.allclose(ids.bincount(minlength=4) / count, expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 1e-30, 1e-38, 1e-44, 1e-300])
+def test_a_tiny_temperature_is_greedy(temperature: float) -> None:
+    logits = torch.tensor([[1.0, 5.0, 20.0, 3.0]])
+    for uniform in (0.0, 0.5, 1 - 2**-53):
+        assert draw(logits, temperature, 1.0, uniform).token_ids.tolist() == [2]
+
+
 def test_logprobs_are_never_tempered() -> None:
     sampled = draw(LOGITS, 5.0, 1.0, 0.0)
     assert sampled.logprobs is not None

@@ -63,7 +63,8 @@ def _sample_nucleus(logits: Tensor, greedy_ids: Tensor, batch: SamplingBatch) ->
     temperature = logits.new_tensor(batch.temperatures)[:, None]
     top_p = logits.new_tensor(batch.top_ps)[:, None]
     uniform = logits.new_tensor(batch.uniforms)[:, None]
-    scaled = logits / torch.where(temperature > 0, temperature, 1.0)
+    # The largest becomes 0 first: divided by a tiny temperature it would be infinite, and the softmax NaN.
+    scaled = (logits - logits.amax(dim=-1, keepdim=True)) / torch.where(temperature > 0, temperature, 1.0)
     probs, ids = torch.softmax(scaled, dim=-1).sort(dim=-1, descending=True, stable=True)
     cumulative = probs.cumsum(dim=-1)
     probs = torch.where(cumulative - probs > top_p, 0.0, probs)  # the token that crosses top_p stays in
