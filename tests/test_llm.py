@@ -136,10 +136,17 @@ def test_closing_a_stream_frees_its_sequence_whether_it_was_read_or_not(llm: LLM
         assert list(stream) == []
 
 
-def test_a_stream_that_is_dropped_frees_its_sequence(llm: LLM) -> None:
-    llm.complete("This is a test", stream=True)
-    gc.collect()
-    assert is_idle(llm)
+@pytest.mark.parametrize("num_read", [0, 1])
+def test_a_stream_that_is_dropped_frees_its_sequence_without_the_garbage_collector(llm: LLM, num_read: int) -> None:
+    gc.disable()
+    try:
+        stream = llm.complete("This is a test", stream=True)
+        for _ in range(num_read):
+            next(stream)
+        del stream
+        assert is_idle(llm)
+    finally:
+        gc.enable()
 
 
 def test_the_same_seed_gives_the_same_text(llm: LLM) -> None:

@@ -1,5 +1,7 @@
 """From the tokens of one sequence to the events of one answer."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Generator, Iterator
 
@@ -62,10 +64,9 @@ class AnswerStream(Iterator[Event]):
         stop: tuple[str, ...] = (),
         parses_tools: bool = False,
     ) -> None:
-        self._engine, self._sequence, self._tokenizer = engine, sequence, tokenizer
-        self._parser = AnswerParser(tokenizer, stop=stop, parses_tools=parses_tools)
-        self._clock = _Clock()
-        self._events = self._run()
+        self._engine, self._sequence = engine, sequence
+        parser = AnswerParser(tokenizer, stop=stop, parses_tools=parses_tools)
+        self._events = _events(engine, sequence, tokenizer, parser, _Clock())
 
     def __next__(self) -> Event:
         return next(self._events)
@@ -78,25 +79,31 @@ class AnswerStream(Iterator[Event]):
     def __del__(self) -> None:
         self.close()
 
-    def _run(self) -> Generator[Event, None, None]:
-        """Yield the events.
 
-        Raises:
-            MistralLocalError: if the model's numbers went wrong.
-        """
-        for token in self._engine.stream(self._sequence):
-            self._clock.tick()
-            yield from self._parser.push(token)
-            if self._parser.is_stopped:
-                break
-        self._engine.abort(self._sequence)
-        if self._sequence.error is not None:
-            raise MistralLocalError(self._sequence.error)
-        last = self._parser.finish()
-        yield from last
-        has_calls = any(isinstance(event, ToolCallDelta) for event in last)
-        reason = _finish_reason(self._sequence, is_stopped=self._parser.is_stopped, has_calls=has_calls)
-        yield Finished(reason, self._clock.usage(self._sequence), self._tokenizer.spell_out(self._sequence.new_tokens))
+def _events(
+    engine: Engine, sequence: Sequence, tokenizer: Tokenizer, parser: AnswerParser, clock: _Clock
+) -> Generator[Event, None, None]:
+    """Yield the events of a sequence.
+
+    It does not know its AnswerStream: in a circle of references that would be freed by the garbage collector, which may
+    run in the middle of a step.
+
+    Raises:
+        MistralLocalError: if the model's numbers went wrong.
+    """
+    for token in engine.stream(sequence):
+        clock.tick()
+        yield from parser.push(token)
+        if parser.is_stopped:
+            break
+    engine.abort(sequence)
+    if sequence.error is not None:
+        raise MistralLocalError(sequence.error)
+    last = parser.finish()
+    yield from last
+    has_calls = any(isinstance(event, ToolCallDelta) for event in last)
+    reason = _finish_reason(sequence, is_stopped=parser.is_stopped, has_calls=has_calls)
+    yield Finished(reason, clock.usage(sequence), tokenizer.spell_out(sequence.new_tokens))
 
 
 def collect(events: Iterator[Event]) -> Answer:
