@@ -133,6 +133,7 @@ def all_chunkings(text: str) -> list[list[str]]:
         ("EENEND!", ("END",), "EEN"),
         ("xaab", ("aab", "ab"), "x"),
         ("xab", ("b", "ab"), "x"),
+        ("ab c", ("ab c", "b"), "a"),
         ("no stop", (), "no stop"),
     ],
 )

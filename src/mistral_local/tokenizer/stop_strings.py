@@ -5,7 +5,8 @@ class StopMatcher:
     """Passes text on until one of the stop strings appears; never lets a part of one out.
 
     Args:
-        stop: texts that end the answer; the one that appears first in the text wins, then the longest.
+        stop: texts that end the answer; the one that is complete first in the text wins, then the longest.  So the
+            result does not depend on how the text is cut into pieces.
     """
 
     def __init__(self, stop: tuple[str, ...]) -> None:
@@ -18,10 +19,11 @@ class StopMatcher:
         if self.is_stopped:
             return ""
         self._held += text
-        found = min((at for at in map(self._held.find, self._stop) if at >= 0), default=-1)
-        if found >= 0:
+        starts = [(text, self._held.find(text)) for text in self._stop]
+        if found := [(start + len(text), start) for text, start in starts if start >= 0]:
+            _, first = min(found)
             self.is_stopped = True
-            out, self._held = self._held[:found], ""
+            out, self._held = self._held[:first], ""
             return out
         cut = len(self._held) - self._partial_len()
         out, self._held = self._held[:cut], self._held[cut:]
