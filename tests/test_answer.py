@@ -91,6 +91,19 @@ def test_a_call_that_cannot_be_read_is_given_out_as_the_text_it_is(array_tokeniz
     assert whole(parse(array_tokenizer, tokens)) == (f"Hm.[TOOL_CALLS]{cut}", [])
 
 
+@pytest.mark.parametrize("value", ["1" * 5000, "NaN", "-Infinity", r'"\ud800"', "[" * 20_000])
+def test_values_that_are_no_json_make_no_call(
+    array_tokenizer: Tokenizer, named_tokenizer: Tokenizer, value: str
+) -> None:
+    arguments = f'{{"a": {value}}}'
+    array = f'[{{"name": "f", "arguments": {arguments}}}]'
+    tokens = control(array_tokenizer, "[TOOL_CALLS]") + text(array_tokenizer, array)
+    assert whole(parse(array_tokenizer, tokens)) == (f"[TOOL_CALLS]{array}", [])
+    tokens = control(named_tokenizer, "[TOOL_CALLS]") + text(named_tokenizer, "f")
+    tokens += control(named_tokenizer, "[ARGS]") + text(named_tokenizer, arguments)
+    assert whole(parse(named_tokenizer, tokens)) == (f"[TOOL_CALLS]f[ARGS]{arguments}", [])
+
+
 def test_the_marker_as_text_is_text(array_tokenizer: Tokenizer) -> None:
     tokens = text(array_tokenizer, '[TOOL_CALLS][{"name": "f", "arguments": {}}]')
     assert whole(parse(array_tokenizer, tokens)) == ('[TOOL_CALLS][{"name": "f", "arguments": {}}]', [])

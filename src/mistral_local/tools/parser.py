@@ -7,7 +7,7 @@ v13, v15    [TOOL_CALLS]f[ARGS]{...}                   one marker per call
 
 import json
 import re
-from typing import Any
+from typing import Any, NoReturn
 
 from mistral_local.tokenizer.tokenizer import Tokenizer
 from mistral_local.tools.call import ToolCall, new_call_id
@@ -84,7 +84,14 @@ def _parse_array(text: str) -> list[ToolCall] | None:
 
 
 def _json(text: str) -> Any:
+    """The value of a JSON text; None if it is none, or one that could not be written out again as UTF-8."""
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+        value = json.loads(text, parse_constant=_refuse)
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):  # ValueError: bad JSON, too many digits, half a surrogate pair
         return None
+    return value
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON number")
