@@ -1,5 +1,7 @@
 """Attention backends against the formula, and kernels against their plain twins."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,6 +9,7 @@ from torch import Tensor
 from mistral_local.attention.batch import AttentionMetadata, SequenceSpan, slots_of, uncached_batch
 from mistral_local.attention.sdpa import SdpaBackend, visible_keys
 from mistral_local.attention.select import reasons_against_xformers
+from mistral_local.attention.xformers import XformersBackend
 from mistral_local.errors import ShapeError
 from mistral_local.kernels.grouped_linear import grouped_linear, grouped_linear_by_loop, grouped_linear_by_mask
 from mistral_local.kvcache.block_pool import BlockTable
@@ -69,6 +72,48 @@ def test_sdpa_equals_the_formula(blocks: list[list[int]], lengths: list[tuple[in
     out = SdpaBackend().attend(q, new_k, new_v, cache=cache, metadata=metadata, window=window)
     expected = torch.cat([plain_attention(*p, window) for p in packed])
     assert torch.allclose(out, expected, atol=1e-5)
+
+
+class PlainOp:
+    """Stands in for xformers' kernels, which a CPU does not have: attention under the mask that xformers builds."""
+
+    def __init__(self) -> None:
+        self.devices: set[torch.device] = set()
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Any) -> Tensor:
+        """[1, Q, K, G, D], [1, S, K, G, D] -> [1, Q, K, G, D]."""
+        self.devices |= {bias.q_seqinfo.seqstart.device, bias.k_seqinfo.seqstart.device}
+        mask = bias.materialize((q.shape[1], k.shape[1]), dtype=torch.float32)
+        q, k, v = (t[0].permute(1, 2, 0, 3) for t in (q, k, v))  # [K, G, tokens, D]
+        mixed = torch.softmax(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 + mask, dim=-1) @ v
+        return mixed.permute(2, 0, 1, 3)[None]
+
+
+@pytest.mark.filterwarnings("default")  # warnings of xformers builds without CUDA are not ours to mend
+@pytest.mark.parametrize("window", [None, 1, 3, 100])
+@pytest.mark.parametrize(
+    ("blocks", "lengths"),
+    [
+        ([[2, 3, 4]], [(11, 11)]),
+        ([[2, 9, 4]], [(11, 5)]),
+        ([[0, 1], [5, 3], [7, 8, 9]], [(7, 7), (8, 1), (9, 4)]),
+    ],
+)
+def test_xformers_is_given_tensors_and_masks_that_make_the_formula(
+    blocks: list[list[int]], lengths: list[tuple[int, int]], window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ops = pytest.importorskip("xformers.ops")
+    op = PlainOp()
+    monkeypatch.setattr(ops, "memory_efficient_attention", op)
+    cache, metadata, packed = scene(blocks, lengths)
+    q = torch.cat([p[0] for p in packed])
+    new_k, new_v = (torch.cat([p[i][-len(p[0]) :] for p in packed]) for i in (1, 2))
+    # xformers puts masks on the first CUDA device unless it is told where the tensors are.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    out = XformersBackend().attend(q, new_k, new_v, cache=cache, metadata=metadata, window=window)
+    expected = torch.cat([plain_attention(*p, window) for p in packed])
+    assert torch.allclose(out, expected, atol=1e-5)
+    assert op.devices == {q.device}
 
 
 def test_a_mask_shows_the_last_keys_to_the_last_query() -> None:

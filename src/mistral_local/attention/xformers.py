@@ -48,9 +48,10 @@ def _attend_packed(q: Tensor, k: Tensor, v: Tensor, metadata: AttentionMetadata,
     query_lens = [span.query_len for span in metadata.spans]
     context_lens = [span.context_len for span in metadata.spans]
     if window is None:
-        bias = BlockDiagonalCausalFromBottomRightMask.from_seqlens(query_lens, context_lens)
+        bias = BlockDiagonalCausalFromBottomRightMask.from_seqlens(query_lens, context_lens, device=q.device)
     else:
-        bias = BlockDiagonalMask.from_seqlens(query_lens, context_lens).make_local_attention_from_bottomright(window)
+        whole = BlockDiagonalMask.from_seqlens(query_lens, context_lens, device=q.device)
+        bias = whole.make_local_attention_from_bottomright(window)
     num_queries, n_heads, head_dim = q.shape
     n_kv_heads = k.shape[1]
     groups = n_heads // n_kv_heads
