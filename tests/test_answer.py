@@ -40,9 +40,9 @@ def control(tokenizer: Tokenizer, name: str) -> list[int]:
     return [token_id]
 
 
-def parse(tokenizer: Tokenizer, tokens: list[int], *stop: str) -> list[Event]:
+def parse(tokenizer: Tokenizer, tokens: list[int], *stop: str, is_cut: bool = False) -> list[Event]:
     parser = AnswerParser(tokenizer, stop=stop, parses_tools=True)
-    return [event for token in tokens for event in parser.push(token)] + parser.finish()
+    return [event for token in tokens for event in parser.push(token)] + parser.finish(is_cut=is_cut)
 
 
 def whole(events: list[Event]) -> tuple[str, list[tuple[str, str]]]:
@@ -91,7 +91,20 @@ def test_a_call_that_cannot_be_read_is_given_out_as_the_text_it_is(array_tokeniz
     assert whole(parse(array_tokenizer, tokens)) == (f"Hm.[TOOL_CALLS]{cut}", [])
 
 
-@pytest.mark.parametrize("value", ["1" * 5000, "NaN", "-Infinity", r'"\ud800"', "[" * 20_000])
+def test_a_call_that_a_limit_cut_before_its_arguments_is_text(named_tokenizer: Tokenizer) -> None:
+    tokens = control(named_tokenizer, "[TOOL_CALLS]") + text(named_tokenizer, "delete_all")
+    tokens += control(named_tokenizer, "[ARGS]")
+    assert whole(parse(named_tokenizer, tokens)) == ("", [("delete_all", "{}")])
+    assert whole(parse(named_tokenizer, tokens, is_cut=True)) == ("[TOOL_CALLS]delete_all[ARGS]", [])
+    complete = tokens + text(named_tokenizer, '{"a": 1}')
+    assert whole(parse(named_tokenizer, complete, is_cut=True)) == ("", [("delete_all", '{"a": 1}')])
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["1" * 5000, "NaN", "-Infinity", r'"\ud800"', "[" * 20_000],
+    ids=["digits", "nan", "infinity", "surrogate", "deep"],
+)
 def test_values_that_are_no_json_make_no_call(
     array_tokenizer: Tokenizer, named_tokenizer: Tokenizer, value: str
 ) -> None:

@@ -36,14 +36,18 @@ class AnswerParser:
             return []
         return _text_event(self._stop.push(self._detokenizer.push(token)))
 
-    def finish(self) -> list[Event]:
-        """No more tokens come: give out what was held back, calls that cannot be read as the text they are."""
+    def finish(self, *, is_cut: bool) -> list[Event]:
+        """No more tokens come: give out what was held back, calls that cannot be read as the text they are.
+
+        Args:
+            is_cut: whether something else than the model ended the answer.
+        """
         if self.is_stopped:
             return []
         rest = _text_event(self._stop.push(self._detokenizer.finish()) + self._stop.finish())
         if not self._call_tokens or self._tools is None:
             return rest
-        calls = self._tools.parse(self._call_tokens)
+        calls = self._tools.parse(self._call_tokens, is_cut=is_cut)
         if calls is None:
             return rest + _text_event(self._tokenizer.spell_out(self._call_tokens))
         return rest + [ToolCallDelta(call) for call in calls]
@@ -99,7 +103,7 @@ def _events(
     engine.abort(sequence)
     if sequence.error is not None:
         raise MistralLocalError(sequence.error)
-    last = parser.finish()
+    last = parser.finish(is_cut=sequence.finish_reason != "stop")
     yield from last
     has_calls = any(isinstance(event, ToolCallDelta) for event in last)
     reason = _finish_reason(sequence, is_stopped=parser.is_stopped, has_calls=has_calls)

@@ -24,26 +24,31 @@ class ToolCallParser:
         self._args_id = tokenizer.control_id("[ARGS]")
         self._call_id_id = tokenizer.control_id("[CALL_ID]")
 
-    def parse(self, tokens: list[int]) -> list[ToolCall] | None:
+    def parse(self, tokens: list[int], *, is_cut: bool) -> list[ToolCall] | None:
         """Read every call, or None if any of them is not well formed (cut off, or no JSON object).
 
         Args:
             tokens: what the model wrote, starting with the marker, without EOS.
+            is_cut: whether a limit ended the answer; arguments that have not begun are then missing, not empty.
         """
         calls: list[ToolCall] = []
-        for segment in _split(tokens[1:], self.marker_id):
-            parsed = self._parse_segment(segment)
+        segments = _split(tokens[1:], self.marker_id)
+        for segment in segments:
+            parsed = self._parse_segment(segment, is_cut=is_cut and segment is segments[-1])
             if not parsed:
                 return None
             calls += parsed
         return calls
 
-    def _parse_segment(self, tokens: list[int]) -> list[ToolCall] | None:
+    def _parse_segment(self, tokens: list[int], *, is_cut: bool) -> list[ToolCall] | None:
         if self._args_id is None or self._args_id not in tokens:
             return _parse_array(self._tokenizer.decode(tokens))
         head, arguments = _cut(tokens, self._args_id)
         name, call_id = _cut(head, self._call_id_id) if self._call_id_id in head else (head, [])
-        return _parse_named(*map(self._tokenizer.decode, (name, call_id, arguments)))
+        name_text, id_text, arguments_text = map(self._tokenizer.decode, (name, call_id, arguments))
+        if is_cut and not arguments_text.strip():
+            return None
+        return _parse_named(name_text, id_text, arguments_text)
 
 
 def _split(tokens: list[int], marker: int | None) -> list[list[int]]:
