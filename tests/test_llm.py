@@ -119,9 +119,10 @@ def test_max_tokens_ends_an_answer_and_says_so(llm: LLM) -> None:
 def test_a_stop_string_ends_an_answer_before_it(llm: LLM) -> None:
     whole = llm.complete("This is a test", max_tokens=30).text
     middle = whole[len(whole) // 2 : len(whole) // 2 + 3]
-    stopped = llm.complete("This is a test", max_tokens=30, stop=(middle,))
-    assert stopped.text == whole[: whole.index(middle)]
-    assert stopped.finish_reason == "stop"
+    for stop in ((middle,), [middle], middle):
+        stopped = llm.complete("This is a test", max_tokens=30, stop=stop)
+        assert stopped.text == whole[: whole.index(middle)]
+        assert stopped.finish_reason == "stop"
     assert is_idle(llm)
 
 
@@ -166,7 +167,16 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(llm: LLM)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_token": 3}, "unknown option among max_token"),
+        ({"max_token": 3, "seed": 1}, "unknown option max_token; there are max_tokens, temperature"),
+        ({"max_tokens": "5"}, "max_tokens: expected an integer, got '5'"),
+        ({"max_tokens": 2.5}, "max_tokens: expected an integer, got 2.5"),
+        ({"max_tokens": True}, "max_tokens: expected an integer, got True"),
+        ({"seed": "x"}, "seed: expected an integer, got 'x'"),
+        ({"temperature": "0.5"}, "temperature: expected a number, got '0.5'"),
+        ({"top_p": None}, "top_p: expected a number, got None"),
+        ({"stop": 5}, "stop: expected texts, got 5"),
+        ({"stop": [b"x"]}, r"stop: expected texts, got \[b'x'\]"),
+        ({"stop": ""}, "an empty string"),
         ({"max_tokens": 0}, "max_tokens: expected at least 1, got 0"),
         ({"temperature": -1}, "temperature"),
         ({"top_p": 2}, "top_p"),

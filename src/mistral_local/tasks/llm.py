@@ -210,11 +210,13 @@ def _set_threads(model: Transformer, num_threads: int | None) -> None:
 
 
 def _options(options: dict[str, Any]) -> GenerationOptions:
-    try:
-        return GenerationOptions(**options)
-    except TypeError as error:
-        known = ", ".join(GenerationOptions.__dataclass_fields__)
-        raise RequestError(f"unknown option among {', '.join(options)}; there are {known}") from error
+    """Check the options of a call; `stop` may be a single text, as in the Mistral API."""
+    known = GenerationOptions.__dataclass_fields__
+    if unknown := [name for name in options if name not in known]:
+        raise RequestError(f"unknown option {', '.join(unknown)}; there are {', '.join(known)}")
+    if isinstance(options.get("stop"), str):
+        options = options | {"stop": (options["stop"],)}
+    return GenerationOptions(**options)
 
 
 def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
