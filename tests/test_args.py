@@ -177,6 +177,10 @@ def test_harmless_moe_fields_are_dropped() -> None:
         ({"n_kv_heads": 5}, "n_kv_heads: expected a divisor of n_heads (32), found 5"),
         ({"norm_eps": 0}, "norm_eps: expected a number above 0 and up to 1, found 0"),
         ({"norm_eps": "small"}, 'norm_eps: expected a number above 0 and up to 1, found "small"'),
+        (
+            {"norm_eps": 10**400},
+            f"norm_eps: expected a number above 0 and up to 1, found 1{'0' * 56}...",
+        ),
         ({"rope_theta": -1.0}, "rope_theta: expected a number above 0 and up to 1e+15, found -1.0"),
         ({"sliding_window": 0}, "sliding_window: expected an integer from 1 to 2147483647, found 0"),
         ({"sliding_window": []}, "sliding_window: expected a list of 1 to 1024 widths, found 0"),
@@ -309,6 +313,7 @@ def test_params_json_wins_over_config_json(tmp_path: Path) -> None:
         ),
         ({"rope_theta": 1e4}, "rope_theta: expected one value, found [10000.0, 1000000.0]"),
         ({"rope_parameters": None}, "rope_theta: missing"),
+        ({"rope_parameters": {"rope_theta": None, "rope_type": "default"}}, "rope_theta: missing"),
         ({"quantization_config": {"bits": 4}}, "quantization_config: quantized weights is not supported yet"),
         ({"layer_types": ["full_attention"]}, "layer_types: a window per layer is not supported yet"),
         ({"num_local_experts": 8}, "num_local_experts: unknown field with the value 8; it may change the result"),

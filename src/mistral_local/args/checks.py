@@ -1,7 +1,5 @@
 """Checks of single fields; each raises ParamsError as `field: expected ..., found ...`."""
 
-import math
-
 from mistral_local.args.json_object import shown
 from mistral_local.errors import ParamsError
 
@@ -15,7 +13,7 @@ def check_int(field: str, value: object, *, low: int, high: int) -> int:
 
 def check_float(field: str, value: object, *, low: float, high: float) -> float:
     """Return `value` as a float when it is a finite number (not a bool) with low < value <= high."""
-    if type(value) not in (int, float) or not math.isfinite(value) or not low < value <= high:  # type: ignore[arg-type, operator]
+    if type(value) not in (int, float) or not low < value <= high:  # type: ignore[operator]
         raise ParamsError(f"{field}: expected a number above {low:g} and up to {high:g}, found {shown(value)}")
     return float(value)  # type: ignore[arg-type]
 

@@ -154,6 +154,8 @@ def _rope_theta(config: dict[str, Any]) -> Any:
         if not isinstance(section, dict):
             raise ParamsError(f"{name}: expected an object, found {shown(section)}")
         for key, value in section.items():
+            if value is None:
+                continue
             if key == "rope_theta":
                 thetas.append(value)
             elif key not in ("rope_type", "type") or value != "default":
