@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from mistral_common.protocol.instruct.messages import UserMessage
 from mistral_common.protocol.instruct.request import ChatCompletionRequest
+from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
 from mistral_local.errors import RequestError, TokenizerError
@@ -93,6 +94,16 @@ def test_any_tokens_stream_to_what_mistral_common_decodes(tokenizer: Tokenizer) 
         tokens = reference.encode(text, bos=False, eos=False)
         start = rng.randrange(len(tokens))
         assert tokenizer.decode(tokens[start:]) == reference.decode(tokens[start:])
+
+
+@pytest.mark.parametrize("first", ["<unk>", "<0x20>", "\u2581a", "\u2581", "<0x41>"])
+@pytest.mark.parametrize("file", FILES[:3])
+def test_only_the_space_that_marks_the_start_is_taken_off(file: str, first: str) -> None:
+    tokenizer = Tokenizer(PACKAGED / file)
+    reference = MistralTokenizer.from_file(str(tokenizer.file)).instruct_tokenizer.tokenizer
+    by_piece = {tokenizer.piece(token): token for token in range(tokenizer.vocab_size)}
+    tokens = [tokenizer.bos_id, by_piece[first], tokenizer.eos_id, by_piece["\u2581a"], by_piece["<0x20>"]]
+    assert tokenizer.decode(tokens) == reference.decode(tokens, special_token_policy=SpecialTokenPolicy.IGNORE)
 
 
 def test_bytes_that_are_no_utf8_become_replacement_characters() -> None:

@@ -11,20 +11,21 @@ class Detokenizer:
 
     Args:
         token_bytes: the bytes of a token id.
-        strips_first_space: SentencePiece marks the start of a text by a space that is not part of it.
+        marks_start: whether a token that begins with a space, and is the first of a text, does so as SentencePiece's
+            mark of the start, which is not part of the text.
     """
 
-    def __init__(self, token_bytes: Callable[[int], bytes], *, strips_first_space: bool) -> None:
-        self._token_bytes = token_bytes
-        self._strips_next_space = strips_first_space
+    def __init__(self, token_bytes: Callable[[int], bytes], *, marks_start: Callable[[int], bool]) -> None:
+        self._token_bytes, self._marks_start = token_bytes, marks_start
+        self._is_start = True
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token_id: int) -> str:
         """The text that has become certain with this token; possibly none."""
         piece = self._token_bytes(token_id)
-        if piece and self._strips_next_space:
-            self._strips_next_space = False
-            piece = piece.removeprefix(b" ")
+        if piece and self._is_start:
+            self._is_start = False
+            piece = piece.removeprefix(b" ") if self._marks_start(token_id) else piece
         return self._decoder.decode(piece)
 
     def finish(self) -> str:

@@ -94,7 +94,11 @@ class Tokenizer:
 
     def detokenizer(self) -> Detokenizer:
         """Start turning new tokens into text."""
-        return Detokenizer(self.token_bytes, strips_first_space=not isinstance(self._base, Tekkenizer))
+        return Detokenizer(self.token_bytes, marks_start=self._marks_start)
+
+    def _marks_start(self, token_id: int) -> bool:
+        """Whether a leading space is SentencePiece's own; those of unknown and byte tokens are text."""
+        return not isinstance(self._base, Tekkenizer) and self.piece(token_id).startswith("\u2581")
 
     def decode(self, tokens: list[int]) -> str:
         """The text of tokens, without control tokens."""
