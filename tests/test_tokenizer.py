@@ -1,6 +1,7 @@
 """Tokenizers: the right file, mistral_common's own encoding, and text that streams without loss."""
 
 import random
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
@@ -67,6 +68,21 @@ def test_a_conversation_is_encoded_as_mistral_common_does(tokenizer: Tokenizer) 
 def test_a_conversation_that_mistral_common_refuses_is_a_request_error(tokenizer: Tokenizer) -> None:
     with pytest.raises(RequestError):
         tokenizer.encode_chat(ChatCompletionRequest(messages=[]))
+
+
+def test_half_a_surrogate_pair_is_replaced_or_refused(tokenizer: Tokenizer) -> None:
+    text = "a\ud800b"
+    if tokenizer.file.suffix == ".json":
+        assert tokenizer.decode(tokenizer.encode_text(text)) == "a\ufffdb"
+        return
+    requests: list[Callable[[], list[int]]] = [
+        lambda: tokenizer.encode_text(text),
+        lambda: tokenizer.encode_chat(ChatCompletionRequest(messages=[UserMessage(content=text)])),
+        lambda: tokenizer.encode_fim(text, ""),
+    ]
+    for encode in requests:
+        with pytest.raises(RequestError):
+            encode()
 
 
 def test_control_strings_in_text_stay_text(tokenizer: Tokenizer) -> None:

@@ -18,6 +18,9 @@ from mistral_local.tokenizer.detokenizer import Detokenizer
 
 _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
+NO_TEXT = "the text holds half a surrogate pair, which is no character"
+"""The only strings that SentencePiece cannot take; it says so by a RuntimeError."""
+
 
 class Tokenizer:
     """Encodes requests by mistral_common and turns new tokens into text.
@@ -47,6 +50,8 @@ class Tokenizer:
             return list(self._mistral.encode_chat_completion(request).tokens)
         except (MistralCommonException, ValueError, AssertionError) as error:
             raise RequestError(_one_line(error)) from error
+        except RuntimeError as error:
+            raise RequestError(NO_TEXT) from error
 
     def encode_fim(self, prompt: str, suffix: str) -> list[int]:
         """Encode the text before and after a gap.
@@ -60,10 +65,19 @@ class Tokenizer:
             raise RequestError(
                 f"fill-in-the-middle is not supported by {self.file.name}: {_one_line(error)}"
             ) from error
+        except RuntimeError as error:
+            raise RequestError(NO_TEXT) from error
 
     def encode_text(self, text: str) -> list[int]:
-        """Encode plain text after a BOS; control strings in it stay text."""
-        return self._base.encode(text, bos=True, eos=False)
+        """Encode plain text after a BOS; control strings in it stay text.
+
+        Raises:
+            RequestError: if the text holds half a surrogate pair and the tokenizer has no stand-in for it.
+        """
+        try:
+            return self._base.encode(text, bos=True, eos=False)
+        except RuntimeError as error:
+            raise RequestError(NO_TEXT) from error
 
     def control_id(self, token: str) -> int | None:
         """The id of a control token such as "[TOOL_CALLS]"; None if this tokenizer has none of that name."""
