@@ -9,7 +9,7 @@ from checkpoints import write_checkpoint
 from oracle import one_file_ref
 
 from mistral_local.args import MoeArgs, TransformerArgs
-from mistral_local.errors import EmptyPromptError, RequestError, TokenIdError
+from mistral_local.errors import EmptyPromptError, OutOfMemoryError, RequestError, TokenIdError
 from mistral_local.generate import generate
 from mistral_local.transformer import Transformer
 
@@ -142,6 +142,23 @@ def test_a_model_that_changed_its_dtype_generates_again(tmp_path: Path) -> None:
     first, _ = generate(PROMPTS, pair.model, max_tokens=4, temperature=0.0)
     second, _ = generate(PROMPTS, pair.model.to(torch.float64), max_tokens=4, temperature=0.0)
     assert first == second
+
+
+def test_a_call_that_found_too_little_memory_succeeds_when_there_is_more(
+    dense: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer() -> list[list[int]]:
+        return generate(PROMPTS[:2], dense.model, max_tokens=300, temperature=0.0)[0]
+
+    dense.model.kept_engine = None
+    with monkeypatch.context() as patch:
+        patch.setattr("mistral_local.engine.memory.free_bytes", lambda device: 100_000)
+        with pytest.raises(OutOfMemoryError, match="need a KV cache of 323 tokens"):
+            answer()
+    assert [len(row) for row in answer()] == [300, 300]
+    engine = dense.model.kept_engine
+    answer()
+    assert dense.model.kept_engine is engine
 
 
 def test_no_prompts_give_no_rows(dense: Pair) -> None:

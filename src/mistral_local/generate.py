@@ -112,7 +112,10 @@ def _engine_for(model: Transformer, *, num_prompts: int, longest: int, chunk_siz
         max_context=-(-longest // CONTEXT_STEP) * CONTEXT_STEP,
         max_prefill_chunk=chunk_size,
     )
-    if not (isinstance(model.kept_engine, Engine) and model.kept_engine.can_serve(config)):
-        model.kept_engine = None  # its KV cache goes before the new one comes
-        model.kept_engine = Engine(model, config)
-    return model.kept_engine
+    kept = model.kept_engine
+    # One that found less memory than it wanted is not kept: there may be more now.
+    if isinstance(kept, Engine) and kept.can_serve(config) and kept.max_context >= config.max_context:
+        return kept
+    kept = model.kept_engine = None  # its KV cache goes before the new one comes
+    model.kept_engine = engine = Engine(model, config)
+    return engine
