@@ -119,13 +119,24 @@ def test_preempted_sequences_keep_their_prompt_logprobs_and_random_numbers(model
         SamplingParams(max_tokens=20, temperature=1.0, seed=s, logprobs=True, prompt_logprobs=True) for s in range(5)
     ]
     prompts = [random_prompt(random.Random(s), 9) for s in range(5)]
-    roomy, short = make_engine(model, max_num_seqs=5), make_engine(model, max_num_seqs=5, num_blocks=8)
+    roomy = make_engine(model, max_num_seqs=5)
+    short = make_engine(model, max_num_seqs=5, num_blocks=8, max_num_batched_tokens=6, max_prefill_chunk=4)
     answers = []
     for engine in (roomy, short):
         sequences = [engine.add(prompt, its) for prompt, its in zip(prompts, params, strict=True)]
-        engine.run(sequences)
-        answers.append([(s.new_tokens, len(s.logprobs), len(s.prompt_logprobs)) for s in sequences])
-    assert answers[0] == answers[1]
+        num_preempted = 0
+        while engine.has_work:
+            running = list(engine.scheduler.running)
+            engine.step()
+            num_preempted += sum(s.status is Status.WAITING for s in running)
+        assert (num_preempted > 0) == (engine is short)
+        answers.append(sequences)
+    for undisturbed, preempted in zip(*answers, strict=True):
+        assert undisturbed.new_tokens == preempted.new_tokens
+        assert len(preempted.prompt_logprobs) == preempted.num_prompt_tokens - 1
+        for name in ("prompt_logprobs", "logprobs"):
+            expected, found = (torch.tensor(getattr(s, name)) for s in (undisturbed, preempted))
+            assert torch.allclose(found, expected, atol=1e-4)
 
 
 def test_a_step_never_exceeds_its_token_budget_and_mixes_prompts_with_decoding(model: Transformer) -> None:
