@@ -117,7 +117,10 @@ def test_settings_that_cannot_be_are_refused(name, text):
 def test_set_shows_all_settings_or_the_changed_one():
     session = make_session(temperature=0.7)
     run_command(session, "set", "")
-    assert said(session).splitlines()[:2] == ["max_tokens = None", "temperature = 0.7"]
+    assert said(session).splitlines()[:2] == ["max_tokens = None", "min_tokens = 0"]
+    assert "temperature = 0.7" in said(session)
+    with pytest.raises(UsageError, match="unknown setting logit_bias"):
+        run_command(session, "set", "logit_bias 1")
     run_command(session, "set", "top-p 0.5")
     assert said(session).splitlines()[-1] == "top_p = 0.5"
     with pytest.raises(UsageError, match="/set seed needs a value"):

@@ -220,3 +220,27 @@ def test_random_traffic_keeps_the_books_and_every_survivor_equals_its_solo_run(m
             alone = solo.add(sequence.tokens[: sequence.num_prompt_tokens], params)
             solo.run([alone])
             assert (sequence.new_tokens, sequence.finish_reason) == (alone.new_tokens, alone.finish_reason)
+
+
+def test_penalties_top_logprobs_and_min_tokens_reach_the_sampler_and_survive_preemption(model: Transformer) -> None:
+    params = SamplingParams(
+        max_tokens=18,
+        min_tokens=10,
+        repetition_penalty=1.5,
+        frequency_penalty=0.5,
+        stop_token_ids=frozenset(range(0, VOCAB, 2)),
+        logprobs=True,
+        top_logprobs=3,
+    )
+    prompts = [[seed, 7, 9, 11] for seed in range(5)]
+    answers = []
+    for num_blocks in (64, 8):
+        engine = make_engine(model, max_num_seqs=5, num_blocks=num_blocks)
+        sequences = [engine.add(prompt, params) for prompt in prompts]
+        engine.run(sequences)
+        answers.append([(s.new_tokens, s.finish_reason) for s in sequences])
+        for sequence in sequences:
+            assert sequence.num_new_tokens >= 10
+            assert len(sequence.top_logprobs) == len(sequence.logprobs) == sequence.num_new_tokens
+            assert all(len(top) == 3 and top[0][1] >= top[1][1] >= top[2][1] for top in sequence.top_logprobs)
+    assert answers[0] == answers[1]

@@ -150,6 +150,12 @@ def test_a_stream_that_is_dropped_frees_its_sequence_without_the_garbage_collect
         gc.enable()
 
 
+def test_ignoring_eos_and_biasing_tokens_reach_the_engine(llm: LLM) -> None:
+    assert llm.chat(USER, ignore_eos=True, max_tokens=60).usage.completion_tokens == 60
+    text = llm.complete("This is", logit_bias={llm._tokenizer.encode_text("x")[1]: 100.0}, max_tokens=3).text
+    assert text == "xxx"
+
+
 def test_the_same_seed_gives_the_same_text(llm: LLM) -> None:
     def say(seed: int) -> str:
         return llm.complete("This is", temperature=1.5, top_p=1.0, seed=seed, max_tokens=30).text
@@ -167,7 +173,7 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(llm: LLM)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_token": 3, "seed": 1}, "unknown option max_token; there are max_tokens, temperature"),
+        ({"max_token": 3, "seed": 1}, "unknown option max_token; there are max_tokens, min_tokens"),
         ({"max_tokens": "5"}, "max_tokens: expected an integer, got '5'"),
         ({"max_tokens": 2.5}, "max_tokens: expected an integer, got 2.5"),
         ({"max_tokens": True}, "max_tokens: expected an integer, got True"),
@@ -180,6 +186,9 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(llm: LLM)
         ({"max_tokens": 0}, "max_tokens: expected at least 1, got 0"),
         ({"temperature": -1}, "temperature"),
         ({"top_p": 2}, "top_p"),
+        ({"min_tokens": 5, "max_tokens": 4}, "min_tokens"),
+        ({"top_k": -1}, "top_k"),
+        ({"logit_bias": {10**9: 1.0}}, "logit_bias"),
         ({"stop": ("",)}, "an empty string"),
     ],
 )

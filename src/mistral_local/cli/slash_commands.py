@@ -58,6 +58,10 @@ def run_command(session: Session, name: str, argument: str) -> None:
     commands[name].run(session, argument)
 
 
+NOT_TYPED = frozenset({"logit_bias"})
+"""Options that nobody types: token ids are not known by heart."""
+
+
 def changed_option(options: GenerationOptions, name: str, text: str) -> GenerationOptions:
     """Return the options with one changed.
 
@@ -65,7 +69,7 @@ def changed_option(options: GenerationOptions, name: str, text: str) -> Generati
         UsageError: if there is no such option, or the text is no value of its type.
         RequestError: if the value is out of range.
     """
-    kinds = get_type_hints(GenerationOptions)
+    kinds = {name: kind for name, kind in get_type_hints(GenerationOptions).items() if name not in NOT_TYPED}
     if name not in kinds:
         raise UsageError(f"unknown setting {name}{did_you_mean(name, kinds)} (there are {', '.join(kinds)})")
     return replace(options, **{name: parse_value(name, kinds[name], text)})
@@ -114,7 +118,7 @@ def _set(session: Session, argument: str) -> None:
     if name:
         session.options = changed_option(session.options, name.replace("-", "_"), text.strip())
     for field in fields(session.options):
-        if not name or field.name == name.replace("-", "_"):
+        if field.name == name.replace("-", "_") or (not name and field.name not in NOT_TYPED):
             session.console.note(f"{field.name} = {getattr(session.options, field.name)}")
 
 

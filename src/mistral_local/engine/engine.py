@@ -71,6 +71,7 @@ class Engine:
             OutOfMemoryError: if prompt and answer can never fit into the KV cache.
         """
         self._check_prompt(prompt)
+        params.check_ids(self.model.args.vocab_size)
         sequence = Sequence(list(prompt), len(prompt), params)
         if sequence.max_len > self.kv_tokens:
             raise OutOfMemoryError(
@@ -95,7 +96,7 @@ class Engine:
             if choice.token < 0:
                 sequence.finish("error", "the model's logits are not finite; the weights may be damaged")
             else:
-                sequence.append(choice.token, choice.logprob)
+                sequence.append(choice)
             progressed.append(sequence)
         self.scheduler.release_finished()
         return progressed

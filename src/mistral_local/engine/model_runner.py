@@ -1,29 +1,20 @@
 """Turn a scheduled step into tensors, run the model, and choose the next tokens."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from mistral_local.attention.batch import AttentionMetadata, Batch, SequenceSpan, slots_of
 from mistral_local.engine.scheduler import Scheduled
+from mistral_local.engine.sequence import SampledToken
 from mistral_local.kvcache.storage import KVCache
 from mistral_local.model.transformer import Transformer
-from mistral_local.sampling.sampler import SamplingBatch, sample, token_logprobs
+from mistral_local.sampling.sampler import sample, token_logprobs
 
 # Prompt logprobs are computed from slices of logits of at most this many numbers (64 MiB in fp32).
 MAX_LOGITS_PER_SLICE = 1 << 24
 
 # Weights are packed when so many steps have only decoded: short answers are over before packing would pay.
 NUM_STEPS_BEFORE_PACKING = 4
-
-
-@dataclass(frozen=True, slots=True)
-class SampledToken:
-    """The next token of a sequence; `token` is -1 when its logits were not finite."""
-
-    token: int
-    logprob: float | None
 
 
 class ModelRunner:
@@ -81,20 +72,19 @@ class ModelRunner:
 
     def _sample(self, parts: list[Scheduled], hidden: Tensor) -> list[SampledToken]:
         """[S, dim] hidden states of the last token of each part -> its next token."""
-        params = [part.sequence.params for part in parts]
-        batch = SamplingBatch(
-            temperatures=[p.temperature for p in params],
-            top_ps=[p.top_p for p in params],
-            uniforms=[part.sequence.draw_uniform() for part in parts],
-            wants_logprobs=any(p.logprobs for p in params),
-        )
-        sampled = sample(self.model.logits(hidden), batch)
+        rows = [part.sequence.sampling_row() for part in parts]
+        sampled = sample(self.model.logits(hidden), rows)
         ids = sampled.token_ids.tolist()
-        logprobs = [None] * len(ids) if sampled.logprobs is None else sampled.logprobs.tolist()
-        return [
-            SampledToken(token, logprob if p.logprobs else None)
-            for token, logprob, p in zip(ids, logprobs, params, strict=True)
+        if sampled.logprobs is None:
+            return [SampledToken(token) for token in ids]
+        logprobs = sampled.logprobs.tolist()
+        if sampled.top_ids is None or sampled.top_logprobs is None:
+            return [SampledToken(token, logprob) for token, logprob in zip(ids, logprobs, strict=True)]
+        tops = [
+            list(zip(*row, strict=True))
+            for row in zip(sampled.top_ids.tolist(), sampled.top_logprobs.tolist(), strict=True)
         ]
+        return [SampledToken(*choice) for choice in zip(ids, logprobs, tops, strict=True)]
 
     def _score_prompt(self, part: Scheduled, hidden: Tensor) -> None:
         """Append the logprobs of the prompt tokens that follow this part's tokens, if not yet known.

@@ -9,6 +9,7 @@ from typing import Literal
 
 from mistral_local.kvcache.block_pool import BlockTable
 from mistral_local.sampling.params import SamplingParams
+from mistral_local.sampling.row import SamplingRow, SeenTokens
 
 
 class Status(Enum):
@@ -17,6 +18,15 @@ class Status(Enum):
     WAITING = auto()
     RUNNING = auto()
     FINISHED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class SampledToken:
+    """The token that was chosen for a sequence; -1 when its logits were not finite."""
+
+    token: int
+    logprob: float = 0.0
+    top_logprobs: list[tuple[int, float]] = field(default_factory=list)
 
 
 FinishReason = Literal["stop", "length", "aborted", "error"]
@@ -34,6 +44,7 @@ class Sequence:
         block_table: its blocks; None while it waits.
         prompt_logprobs: of prompt tokens from the 2nd on, as far as computed, if asked for.
         logprobs: of new tokens, if asked for.
+        top_logprobs: for each new token the likeliest ids and their logprobs, if asked for.
         finish_reason: why it ended: a stop token, a length limit, its caller, or an error.
         error: what went wrong, when finish_reason is "error".
     """
@@ -45,13 +56,16 @@ class Sequence:
     block_table: BlockTable | None = None
     prompt_logprobs: list[float] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    top_logprobs: list[list[tuple[int, float]]] = field(default_factory=list)
     status: Status = Status.WAITING
     finish_reason: FinishReason | None = None
     error: str | None = None
     _random: random.Random = field(init=False)
+    _seen: SeenTokens | None = field(init=False)
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.params.seed)
+        self._seen = SeenTokens(self.tokens) if self.params.has_penalties else None
 
     @property
     def new_tokens(self) -> list[int]:
@@ -71,18 +85,22 @@ class Sequence:
         """Most tokens that the sequence may come to hold."""
         return self.num_prompt_tokens + self.params.max_tokens
 
-    def draw_uniform(self) -> float:
-        """The number in [0, 1) that decides the next sampled token; one per new token, whatever runs beside."""
-        return self._random.random() if self.params.temperature > 0 else 0.0
+    def sampling_row(self) -> SamplingRow:
+        """What decides the next token; draws one random number per new token, whatever runs beside."""
+        uniform = self._random.random() if self.params.temperature > 0 else 0.0
+        return SamplingRow(self.params, uniform, self.num_new_tokens, self._seen)
 
-    def append(self, token: int, logprob: float | None) -> None:
+    def append(self, choice: SampledToken) -> None:
         """Take the next token, or end the sequence by it."""
-        if token in self.params.stop_token_ids:
+        if choice.token in self.params.stop_token_ids:
             self.finish("stop")
             return
-        self.tokens.append(token)
-        if logprob is not None:
-            self.logprobs.append(logprob)
+        self.tokens.append(choice.token)
+        if self._seen is not None:
+            self._seen.add(choice.token)
+        if self.params.logprobs:
+            self.logprobs.append(choice.logprob)
+            self.top_logprobs.append(choice.top_logprobs[: self.params.top_logprobs])
         if self.num_new_tokens >= self.params.max_tokens:
             self.finish("length")
 

@@ -1,22 +1,39 @@
 """How the tokens of one sequence are chosen, and when it ends."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from mistral_local.errors import RequestError
+from mistral_local.errors import RequestError, TokenIdError
+
+MAX_TOP_LOGPROBS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
     """What the engine is told about one sequence.
 
+    A token is chosen from the model's logits in this order: penalties, `logit_bias`, forbidden ids; then, unless the
+    temperature is 0, temperature, `min_p`, `top_k`, `top_p`.
+
     Attributes:
         max_tokens: most new tokens.
+        min_tokens: so many new tokens come before a stop token may.
         temperature: 0 is the exact argmax; above 0 divides the logits.
         top_p: keeps the likeliest tokens up to and with the one that crosses this probability, in (0, 1].
+        top_k: keeps the likeliest so many tokens; 0 keeps all.
+        min_p: keeps tokens at least so likely, relative to the likeliest one, in [0, 1] (arXiv:2407.01082).
+        repetition_penalty: divides positive and multiplies negative logits of tokens that the prompt or the answer
+            holds (arXiv:1909.05858, section 4.1); 1 changes nothing.
+        presence_penalty: subtracted from the logits of tokens that the answer holds.
+        frequency_penalty: subtracted from them once for each time they occur in the answer.
+        logit_bias: added to the logits of these ids.
+        allowed_token_ids: only these may be chosen; None allows all.
+        bad_token_ids: these may not be chosen.
         seed: makes the sampling repeatable, whatever else runs beside it; None draws a fresh one.
         stop_token_ids: ids that end the sequence; they are neither returned nor scored.
-        logprobs: score each new token by the log-softmax of the logits (never tempered).
+        logprobs: score each new token by the log-softmax of the model's logits: untempered, before any of the above.
+        top_logprobs: beside it the likeliest so many tokens and their scores, at most 20.
         prompt_logprobs: score the prompt's tokens from the second on as well.
 
     Raises:
@@ -24,17 +41,59 @@ class SamplingParams:
     """
 
     max_tokens: int
+    min_tokens: int = 0
     temperature: float = 0.0
     top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    allowed_token_ids: frozenset[int] | None = None
+    bad_token_ids: frozenset[int] = frozenset()
     seed: int | None = None
     stop_token_ids: frozenset[int] = frozenset()
     logprobs: bool = False
+    top_logprobs: int = 0
     prompt_logprobs: bool = False
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise RequestError(f"max_tokens: expected at least 1, got {self.max_tokens}")
+        _check("max_tokens", self.max_tokens, low=1)
+        _check("min_tokens", self.min_tokens, low=0, high=self.max_tokens)
         check_distribution(temperature=self.temperature, top_p=self.top_p)
+        _check("top_k", self.top_k, low=0)
+        _check("min_p", self.min_p, low=0, high=1)
+        if not (math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0):
+            raise RequestError(f"repetition_penalty: expected a finite number > 0, got {self.repetition_penalty}")
+        _check("presence_penalty", self.presence_penalty, low=-2, high=2)
+        _check("frequency_penalty", self.frequency_penalty, low=-2, high=2)
+        _check("top_logprobs", self.top_logprobs, low=0, high=MAX_TOP_LOGPROBS)
+        if not all(map(math.isfinite, self.logit_bias.values())):
+            raise RequestError("logit_bias: expected finite numbers")
+        if self.allowed_token_ids is not None and not self.allowed_token_ids - self.bad_token_ids:
+            raise RequestError("allowed_token_ids: no token may be chosen")
+
+    @property
+    def has_penalties(self) -> bool:
+        """Whether the choice depends on the tokens before."""
+        return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
+
+    def check_ids(self, vocab_size: int) -> None:
+        """Refuse ids that a vocabulary does not have.
+
+        Raises:
+            TokenIdError: naming the option and the id.
+        """
+        options = {
+            "logit_bias": self.logit_bias,
+            "allowed_token_ids": self.allowed_token_ids or (),
+            "bad_token_ids": self.bad_token_ids,
+        }
+        for name, ids in options.items():
+            for token in ids:
+                if not 0 <= token < vocab_size:
+                    raise TokenIdError(f"{name}: token id {token} is outside the vocabulary of {vocab_size}")
 
 
 def check_distribution(*, temperature: float, top_p: float) -> None:
@@ -47,3 +106,9 @@ def check_distribution(*, temperature: float, top_p: float) -> None:
         raise RequestError(f"temperature: expected a finite number >= 0, got {temperature}")
     if not 0 < top_p <= 1:
         raise RequestError(f"top_p: expected a number in (0, 1], got {top_p}")
+
+
+def _check(name: str, value: float, *, low: float, high: float = math.inf) -> None:
+    if not low <= value <= high:
+        expected = f"at least {low}" if high == math.inf else f"{low} to {high}"
+        raise RequestError(f"{name}: expected {expected}, got {value}")

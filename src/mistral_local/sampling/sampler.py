@@ -5,52 +5,49 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True, slots=True)
-class SamplingBatch:
-    """The sampling parameters of the rows of one step, on the host.
-
-    Attributes:
-        temperatures, top_ps: one per row.
-        uniforms: one number in [0, 1) per row, drawn by the row's sequence; it alone decides what is sampled.
-        wants_logprobs: whether any row is to be scored.
-    """
-
-    temperatures: list[float]
-    top_ps: list[float]
-    uniforms: list[float]
-    wants_logprobs: bool
+from mistral_local.sampling.processors import process_logits
+from mistral_local.sampling.row import SamplingRow
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """What was chosen for each row.
+    """What was chosen for each of S rows.
 
     Attributes:
-        token_ids: [S] int64; -1 where the logits were not finite.
-        logprobs: [S] fp32 of the chosen tokens, by the untempered logits; None when nobody asked.
+        token_ids: [S] int64; -1 where no token could be chosen, because the logits were not finite.
+        logprobs: [S] fp32 of the chosen tokens, by the model's own logits; None when nobody asked.
+        top_ids, top_logprobs: [S, K], the likeliest tokens by the model's own logits; None when nobody asked.
     """
 
     token_ids: Tensor
-    logprobs: Tensor | None
+    logprobs: Tensor | None = None
+    top_ids: Tensor | None = None
+    top_logprobs: Tensor | None = None
 
 
-def sample(logits: Tensor, batch: SamplingBatch) -> Sampled:
+def sample(logits: Tensor, rows: list[SamplingRow]) -> Sampled:
     """Pick one token per row.
 
     Args:
-        logits: [S, vocab] fp32.
-        batch: parameters of the S rows.
+        logits: [S, vocab] fp32; not changed.
 
-    A row with temperature 0 gets the argmax.  Others are divided by their temperature, cut to their nucleus
-    (arXiv:1904.09751, section 3.1) and inverted at their uniform number.
+    A row with temperature 0 gets the argmax of the processed logits.  Others are divided by their temperature, cut by
+    min_p, top_k and top_p, and inverted at their uniform number.
     """
-    best, token_ids = logits.max(dim=-1)
-    is_finite = best.isfinite()
-    if any(batch.temperatures):
-        token_ids = _sample_nucleus(logits, token_ids, batch)
-    logprobs = token_logprobs(logits, token_ids) if batch.wants_logprobs else None
-    return Sampled(torch.where(is_finite, token_ids, -1), logprobs)
+    processed = process_logits(logits, rows)
+    best, token_ids = processed.max(dim=-1)
+    if any(row.params.temperature for row in rows):
+        token_ids = _sample_cut(processed, token_ids, rows)
+    chosen = torch.where(best.isfinite(), token_ids, -1)
+    if not any(row.params.logprobs for row in rows):
+        return Sampled(chosen)
+    num_top = max(row.params.top_logprobs for row in rows)
+    normaliser = logits.logsumexp(dim=-1, keepdim=True)
+    logprobs = (logits.gather(1, token_ids[:, None]) - normaliser)[:, 0]
+    if not num_top:
+        return Sampled(chosen, logprobs)
+    top = logits.topk(min(num_top, logits.shape[-1]), dim=-1)
+    return Sampled(chosen, logprobs, top.indices, top.values - normaliser)
 
 
 def token_logprobs(logits: Tensor, token_ids: Tensor) -> Tensor:
@@ -58,19 +55,22 @@ def token_logprobs(logits: Tensor, token_ids: Tensor) -> Tensor:
     return logits.gather(1, token_ids[:, None])[:, 0] - logits.logsumexp(dim=-1)
 
 
-def _sample_nucleus(logits: Tensor, greedy_ids: Tensor, batch: SamplingBatch) -> Tensor:
+def _sample_cut(logits: Tensor, greedy_ids: Tensor, rows: list[SamplingRow]) -> Tensor:
     """[S, vocab] -> [S] ids; rows with temperature 0 keep their greedy id."""
-    temperature = logits.new_tensor(batch.temperatures)[:, None]
-    top_p = logits.new_tensor(batch.top_ps)[:, None]
-    uniform = logits.new_tensor(batch.uniforms)[:, None]
+    columns = logits.new_tensor([(r.params.temperature, r.params.min_p, r.params.top_p, r.uniform) for r in rows])
+    temperature, min_p, top_p, uniform = columns.T[..., None].unbind()  # [S, 1] each
     # The largest becomes 0 first: divided by a tiny temperature it would be infinite, and the softmax NaN.
     scaled = (logits - logits.amax(dim=-1, keepdim=True)) / torch.where(temperature > 0, temperature, 1.0)
     probs, ids = torch.softmax(scaled, dim=-1).sort(dim=-1, descending=True, stable=True)
+    probs = torch.where(probs < min_p * probs[:, :1], 0.0, probs)
+    if any(row.params.top_k for row in rows):
+        top_k = torch.tensor([row.params.top_k or logits.shape[-1] for row in rows], device=logits.device)[:, None]
+        probs = torch.where(torch.arange(logits.shape[-1], device=logits.device) < top_k, probs, 0.0)
     cumulative = probs.cumsum(dim=-1)
-    probs = torch.where(cumulative - probs > top_p, 0.0, probs)  # the token that crosses top_p stays in
+    kept = cumulative - probs <= top_p * cumulative[:, -1:]  # the token that crosses top_p stays in
+    probs = torch.where(kept, probs, 0.0)
     cumulative = probs.cumsum(dim=-1)
-    target = uniform * cumulative[:, -1:]
-    index = torch.searchsorted(cumulative, target, right=True)
+    index = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
     index = torch.minimum(index, (probs > 0).sum(dim=-1, keepdim=True) - 1)  # rounding must not leave the nucleus
     sampled = ids.gather(1, index.clamp_(min=0))[:, 0]
     return torch.where(temperature[:, 0] > 0, sampled, greedy_ids)

@@ -15,7 +15,6 @@ from mistral_local.engine.engine import Engine
 from mistral_local.engine.sequence import Sequence
 from mistral_local.errors import RequestError, TokenizerError, UsageError
 from mistral_local.model.transformer import Transformer
-from mistral_local.sampling.params import SamplingParams
 from mistral_local.tasks.answer import AnswerStream, collect
 from mistral_local.tasks.chat import Message, chat_request
 from mistral_local.tasks.options import GenerationOptions
@@ -129,13 +128,7 @@ class LLM:
 
     def _add(self, tokens: list[int], options: GenerationOptions, *, row: int = 0) -> Sequence:
         room = self.context_length - len(tokens)
-        params = SamplingParams(
-            max_tokens=max(1, room if options.max_tokens is None else min(options.max_tokens, room)),
-            temperature=options.temperature,
-            top_p=options.top_p,
-            seed=None if options.seed is None else options.seed + (row << 32),
-            stop_token_ids=frozenset([self._tokenizer.eos_id]),
-        )
+        params = options.sampling_params(room=room, eos_id=self._tokenizer.eos_id, row=row)
         return self._engine.add(tokens, params)
 
 
