@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mistral_common.protocol.instruct.chunk import ChunkTypes
 from mistral_common.protocol.instruct.request import ChatCompletionRequest
 from pydantic import BaseModel, ValidationError
 
@@ -18,16 +19,30 @@ def chat_request(
     """Build mistral_common's request.
 
     Raises:
-        RequestError: if a message or tool has not the form of the API; the field is named.
+        RequestError: if a message or tool has not the form of the API, or holds something else than text; the field is
+            named.
     """
     fields: dict[str, Any] = {"messages": [_plain(message) for message in messages]}
     if tools is not None:
         fields["tools"] = [_plain(tool) for tool in tools]
     try:
-        return ChatCompletionRequest.model_validate(fields)
+        request: ChatCompletionRequest[Any] = ChatCompletionRequest.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
         raise RequestError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+    _check_is_text(request)
+    return request
+
+
+def _check_is_text(request: ChatCompletionRequest[Any]) -> None:
+    """Refuse images and audio before mistral_common opens what their URLs name: nothing here could look at them."""
+    for index, message in enumerate(request.messages):
+        for chunk in message.content if isinstance(message.content, list) else ():
+            if chunk.type not in (ChunkTypes.text, ChunkTypes.thinking):
+                raise RequestError(
+                    f"messages.{index}.content: only text is supported, found {ChunkTypes(chunk.type).value}"
+                )
 
 
 def _plain(item: Mapping[str, Any] | BaseModel) -> Any:
