@@ -12,6 +12,7 @@ MistralLocalError                exit code 1  something failed while running
 │   ├── WeightsError                           tensors and the files they are in
 │   ├── TokenizerError                         tokenizer files
 │   └── AdapterError                           a LoRA file
+├── EngineBusyError                         1  too many requests wait already
 ├── OutOfMemoryError                        4  host or device memory does not suffice
 └── ShapeError (ValueError)                 1  tensors whose shapes do not agree
 
@@ -73,6 +74,10 @@ class TokenizerError(CheckpointError):
 
 class AdapterError(CheckpointError):
     """A LoRA file cannot be merged into this model."""
+
+
+class EngineBusyError(MistralLocalError):
+    """Too many requests wait already; the same request may succeed later."""
 
 
 class OutOfMemoryError(MistralLocalError):

@@ -9,7 +9,8 @@ from mistral_local.config import EngineConfig
 from mistral_local.engine.memory import plan_kv_cache
 from mistral_local.engine.model_runner import ModelRunner
 from mistral_local.engine.scheduler import Scheduler
-from mistral_local.engine.sequence import Sequence
+from mistral_local.engine.sequence import SampledToken, Sequence
+from mistral_local.engine.stats import EngineStats, StatsRecorder
 from mistral_local.errors import EmptyPromptError, OutOfMemoryError, PromptTooLongError, TokenIdError
 from mistral_local.kvcache.block_pool import BlockPool
 from mistral_local.kvcache.storage import KVCache
@@ -39,11 +40,17 @@ class Engine:
             device=model.device,
         )
         self._runner = ModelRunner(model, cache)
+        self._recorder = StatsRecorder()
 
     @property
     def has_work(self) -> bool:
         """Whether any sequence waits or runs."""
         return self.scheduler.has_work
+
+    @property
+    def num_waiting(self) -> int:
+        """Sequences that have not been let in yet, or were preempted."""
+        return len(self.scheduler.waiting)
 
     @property
     def kv_tokens(self) -> int:
@@ -93,19 +100,33 @@ class Engine:
         progressed = []
         for index, choice in sampled.items():
             sequence = step[index].sequence
-            if choice.token < 0:
-                sequence.finish("error", "the model's logits are not finite; the weights may be damaged")
-            else:
-                sequence.append(choice)
+            self._take(sequence, choice)
             progressed.append(sequence)
-        self.scheduler.release_finished()
+        self._recorder.step(
+            num_prompt_tokens=sum(part.num_prompt_tokens for part in step), num_new_tokens=len(progressed)
+        )
+        self._release_finished()
         return progressed
 
     def abort(self, sequence: Sequence) -> None:
         """End a sequence now and give its blocks back; nothing happens if it has ended."""
         if not sequence.is_finished:
             sequence.finish("aborted")
-            self.scheduler.release_finished()
+            self._release_finished()
+
+    def fail_running(self, error: str) -> None:
+        """End every running sequence by an error; those that wait go on."""
+        for sequence in self.scheduler.running:
+            sequence.finish("error", error)
+        self._release_finished()
+
+    def stats(self) -> EngineStats:
+        """What the engine does now and has done so far."""
+        return self._recorder.snapshot(
+            num_running=len(self.scheduler.running),
+            num_waiting=self.num_waiting,
+            kv_use=1 - self.pool.num_free / self.pool.num_blocks,
+        )
 
     def stream(self, sequence: Sequence) -> Iterator[int]:
         """Yield the new tokens of a sequence while the engine steps; others that run advance as well.
@@ -132,6 +153,17 @@ class Engine:
         finally:
             for sequence in sequences:
                 self.abort(sequence)
+
+    def _take(self, sequence: Sequence, choice: SampledToken) -> None:
+        if sequence.num_new_tokens == 0:
+            self._recorder.first_token(sequence)
+        if choice.token < 0:
+            sequence.finish("error", "the model's logits are not finite; the weights may be damaged")
+        else:
+            sequence.append(choice)
+
+    def _release_finished(self) -> None:
+        self._recorder.finished(self.scheduler.release_finished())
 
     def _check_prompt(self, prompt: list[int]) -> None:
         if not prompt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Literal
@@ -47,6 +48,7 @@ class Sequence:
         top_logprobs: for each new token the likeliest ids and their logprobs, if asked for.
         finish_reason: why it ended: a stop token, a length limit, its caller, or an error.
         error: what went wrong, when finish_reason is "error".
+        arrived_at, scheduled_at: when it was queued and when it first ran, in seconds of time.perf_counter().
     """
 
     tokens: list[int]
@@ -60,6 +62,8 @@ class Sequence:
     status: Status = Status.WAITING
     finish_reason: FinishReason | None = None
     error: str | None = None
+    arrived_at: float = field(default_factory=time.perf_counter)
+    scheduled_at: float | None = None
     _random: random.Random = field(init=False)
     _seen: SeenTokens | None = field(init=False)
 

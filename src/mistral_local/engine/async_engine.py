@@ -1,0 +1,189 @@
+"""The engine on a thread of its own, for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, Self
+
+from mistral_local.engine.engine import Engine
+from mistral_local.engine.sequence import Sequence
+from mistral_local.engine.stats import EngineStats
+from mistral_local.errors import EngineBusyError, MistralLocalError
+from mistral_local.sampling.params import SamplingParams
+
+_log = logging.getLogger(__name__)
+
+
+class TokenStream(AsyncIterator[int]):
+    """The new tokens of a sequence; the engine's thread writes, the event loop reads.
+
+    Attributes:
+        sequence: its state; read logprobs and finish_reason when the stream has ended.
+    """
+
+    def __init__(self, sequence: Sequence, loop: asyncio.AbstractEventLoop) -> None:
+        self.sequence = sequence
+        self._loop = loop
+        self._tokens: asyncio.Queue[int | None] = asyncio.Queue()
+        self._num_sent = 0
+
+    async def __anext__(self) -> int:
+        token = await self._tokens.get()
+        if token is not None:
+            return token
+        self._tokens.put_nowait(None)  # whoever asks again is told the same
+        if self.sequence.error is not None:
+            raise MistralLocalError(self.sequence.error)
+        raise StopAsyncIteration
+
+    def send_news(self) -> None:
+        """Pass on what is new; None says that the sequence has ended.  Called by the engine's thread."""
+        news: list[int | None] = list(self.sequence.new_tokens[self._num_sent :])
+        self._num_sent += len(news)
+        if self.sequence.is_finished:
+            news.append(None)
+        if news and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._put, news)
+
+    def _put(self, news: list[int | None]) -> None:
+        for token in news:
+            self._tokens.put_nowait(token)
+
+
+class AsyncEngine:
+    """Steps an engine on its own thread while sequences come and go on an event loop.
+
+        async with AsyncEngine(engine) as running:
+            async for token in running.stream(prompt, params):
+                ...
+
+    Leaving the context aborts what still runs.
+
+    Args:
+        engine: nobody else may use it meanwhile.
+        max_waiting: so many sequences may wait for their turn; more are refused.
+    """
+
+    def __init__(self, engine: Engine, *, max_waiting: int = 64) -> None:
+        self._engine, self._max_waiting = engine, max_waiting
+        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._streams: set[TokenStream] = set()
+        self._thread = threading.Thread(target=self._work, name="mistral_local engine", daemon=True)
+        self._is_open = False
+
+    async def __aenter__(self) -> Self:
+        self._is_open = True
+        self._thread.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_open = False
+        self._calls.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    async def stream(self, prompt: list[int], params: SamplingParams) -> AsyncIterator[int]:
+        """Yield the new tokens of a prompt; dropping the iterator aborts the sequence within one step.
+
+        Raises:
+            As add(), and MistralLocalError if the sequence ended by an error.
+        """
+        tokens = await self.add(prompt, params)
+        try:
+            async for token in tokens:
+                yield token
+        finally:
+            self.abort(tokens)
+
+    async def add(self, prompt: list[int], params: SamplingParams) -> TokenStream:
+        """Queue a prompt; whoever gives up the stream before its end must abort() it.
+
+        Raises:
+            RequestError, OutOfMemoryError: as Engine.add.
+            EngineBusyError: if too many sequences wait.
+            MistralLocalError: if the engine is closed.
+        """
+        loop = asyncio.get_running_loop()
+        future = self._submit(lambda: self._open(prompt, params, loop))
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(self._abort_unwanted)
+            raise
+
+    def abort(self, stream: TokenStream) -> None:
+        """End a sequence within one step; nothing happens if it has ended.  May be called from any thread."""
+        if self._is_open and not stream.sequence.is_finished:
+            self._submit(lambda: self._close(stream))
+
+    async def stats(self) -> EngineStats:
+        """The numbers of now."""
+        return await asyncio.wrap_future(self._submit(self._engine.stats))
+
+    def _submit(self, call: Callable[[], Any]) -> Future[Any]:
+        """Let the engine's thread make a call between two steps."""
+        if not self._is_open:
+            raise MistralLocalError("the engine is closed")
+        future: Future[Any] = Future()
+        self._calls.put((call, future))
+        return future
+
+    def _abort_unwanted(self, future: Future[TokenStream]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            self.abort(future.result())
+
+    # From here on everything runs on the engine's thread.
+
+    def _work(self) -> None:
+        while self._answer_calls():
+            if self._engine.has_work:
+                self._step()
+        for stream in self._streams:
+            self._engine.abort(stream.sequence)
+            stream.send_news()
+
+    def _answer_calls(self) -> bool:
+        """Make the calls that came meanwhile, waiting for one if there is nothing to step; False when closing."""
+        while not self._calls.empty() or not self._engine.has_work:
+            asked = self._calls.get()
+            if asked is None:
+                return False
+            call, future = asked
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(call())
+                except Exception as error:  # noqa: BLE001 - it is the caller's, who awaits the future
+                    future.set_exception(error)
+        return True
+
+    def _step(self) -> None:
+        try:
+            self._engine.step()
+        except Exception as error:  # noqa: BLE001 - those who await the sequences are told
+            _log.exception("a step failed; its sequences end")
+            self._engine.fail_running(f"{type(error).__name__}: {error}")
+        for stream in list(self._streams):
+            self._send(stream)
+
+    def _send(self, stream: TokenStream) -> None:
+        stream.send_news()
+        if stream.sequence.is_finished:
+            self._streams.discard(stream)
+
+    def _open(self, prompt: list[int], params: SamplingParams, loop: asyncio.AbstractEventLoop) -> TokenStream:
+        if self._engine.num_waiting >= self._max_waiting:
+            raise EngineBusyError(f"{self._engine.num_waiting} requests wait already; try again later")
+        stream = TokenStream(self._engine.add(prompt, params), loop)
+        self._streams.add(stream)
+        return stream
+
+    def _close(self, stream: TokenStream) -> None:
+        self._engine.abort(stream.sequence)
+        self._send(stream)

@@ -1,0 +1,92 @@
+"""What an engine has done and is doing, in numbers."""
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from statistics import fmean
+
+from mistral_local.engine.sequence import FinishReason, Sequence
+
+WINDOW_S = 10.0
+"""Rates and times are of the last so many seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """A snapshot.
+
+    Attributes:
+        num_running, num_waiting: sequences.
+        kv_use: share of the KV cache that is taken, 0 to 1.
+        num_finished: sequences that have ended, by reason, since the engine began.
+        prompt_tokens, new_tokens: computed and chosen since the engine began.
+        new_tokens_per_s: over the last ten seconds.
+        time_to_first_token_s, queue_time_s: mean over the sequences that had their first token in the last ten
+            seconds, from their arrival and until their first step; None if there were none.
+    """
+
+    num_running: int
+    num_waiting: int
+    kv_use: float
+    num_finished: dict[FinishReason, int]
+    prompt_tokens: int
+    new_tokens: int
+    new_tokens_per_s: float
+    time_to_first_token_s: float | None
+    queue_time_s: float | None
+
+
+@dataclass(slots=True)
+class StatsRecorder:
+    """Collects what the engine tells it; one thread writes."""
+
+    num_finished: dict[FinishReason, int] = field(default_factory=dict)
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    _started_at: float = field(default_factory=time.perf_counter)
+    _tokens: deque[tuple[float, int]] = field(default_factory=deque)
+    _firsts: deque[tuple[float, float, float]] = field(default_factory=deque)
+
+    def step(self, *, num_prompt_tokens: int, num_new_tokens: int) -> None:
+        """Note the tokens of one step."""
+        self.prompt_tokens += num_prompt_tokens
+        self.new_tokens += num_new_tokens
+        self._tokens.append((time.perf_counter(), num_new_tokens))
+        self._forget()
+
+    def first_token(self, sequence: Sequence) -> None:
+        """Note that a sequence has its first token now."""
+        now = time.perf_counter()
+        queue_time = (sequence.scheduled_at or now) - sequence.arrived_at
+        self._firsts.append((now, now - sequence.arrived_at, queue_time))
+
+    def finished(self, sequences: Iterable[Sequence]) -> None:
+        """Note sequences that have ended."""
+        for sequence in sequences:
+            if sequence.finish_reason is not None:
+                self.num_finished[sequence.finish_reason] = self.num_finished.get(sequence.finish_reason, 0) + 1
+
+    def snapshot(self, *, num_running: int, num_waiting: int, kv_use: float) -> EngineStats:
+        """The numbers of now."""
+        self._forget()
+        seconds = min(WINDOW_S, time.perf_counter() - self._started_at)
+        return EngineStats(
+            num_running=num_running,
+            num_waiting=num_waiting,
+            kv_use=kv_use,
+            num_finished=dict(self.num_finished),
+            prompt_tokens=self.prompt_tokens,
+            new_tokens=self.new_tokens,
+            new_tokens_per_s=sum(count for _, count in self._tokens) / seconds if seconds > 0 else 0.0,
+            time_to_first_token_s=fmean(first[1] for first in self._firsts) if self._firsts else None,
+            queue_time_s=fmean(first[2] for first in self._firsts) if self._firsts else None,
+        )
+
+    def _forget(self) -> None:
+        """Drop what is older than the window."""
+        limit = time.perf_counter() - WINDOW_S
+        while self._tokens and self._tokens[0][0] < limit:
+            self._tokens.popleft()
+        while self._firsts and self._firsts[0][0] < limit:
+            self._firsts.popleft()
