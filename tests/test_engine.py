@@ -148,6 +148,18 @@ def test_a_step_never_exceeds_its_token_budget_and_mixes_prompts_with_decoding(m
     assert [(part.sequence is first, part.num_tokens) for part in step] == [(True, 1), (False, 7)]
 
 
+def test_chunked_prompts_that_do_not_fit_together_are_not_computed_twice(model: Transformer) -> None:
+    engine = make_engine(model, num_blocks=16, max_num_batched_tokens=16, max_prefill_chunk=4)
+    sequences = [engine.add([i] * 44, SamplingParams(max_tokens=4)) for i in range(3)]
+    num_computed = 0
+    while engine.has_work:
+        before = {s: s.num_computed_tokens for s in sequences}
+        engine.step()
+        num_computed += sum(max(0, s.num_computed_tokens - before[s]) for s in sequences)
+        assert all(s.num_computed_tokens >= before[s] for s in sequences)
+    assert num_computed == 3 * (44 + 3)
+
+
 def test_a_sequence_that_can_never_fit_is_refused_at_once(model: Transformer) -> None:
     engine = make_engine(model, num_blocks=4)
     with pytest.raises(PromptTooLongError, match="the prompt has 16 tokens; a context of 16"):
