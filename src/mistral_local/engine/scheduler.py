@@ -1,5 +1,6 @@
 """Which sequences take part in the next step, and with how many tokens."""
 
+import time
 from collections import deque
 from dataclasses import dataclass
 
@@ -19,6 +20,11 @@ class Scheduled:
     @property
     def end(self) -> int:
         return self.start + self.num_tokens
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """How many of them came with the request."""
+        return max(0, min(self.end, self.sequence.num_prompt_tokens) - self.start)
 
     @property
     def is_sampled(self) -> bool:
@@ -67,13 +73,16 @@ class Scheduler:
             budget -= part.num_tokens
         return step
 
-    def release_finished(self) -> None:
-        """Take finished sequences out and give their blocks back."""
-        for sequence in [s for s in self.running if s.is_finished]:
-            self.running.remove(sequence)
-            self._free(sequence)
-        if any(s.is_finished for s in self.waiting):
-            self.waiting = deque(s for s in self.waiting if not s.is_finished)
+    def release_finished(self) -> list[Sequence]:
+        """Take finished sequences out and give their blocks back; they are returned."""
+        finished = [sequence for sequence in (*self.running, *self.waiting) if sequence.is_finished]
+        for sequence in finished:
+            if sequence.block_table is not None:
+                self.running.remove(sequence)
+                self._free(sequence)
+            else:
+                self.waiting.remove(sequence)
+        return finished
 
     def _part(self, sequence: Sequence, budget: int) -> Scheduled:
         missing = len(sequence.tokens) - sequence.num_computed_tokens
@@ -110,6 +119,7 @@ class Scheduler:
         self.waiting.popleft()
         sequence.block_table = self.pool.open_table(self._num_blocks(sequence.max_len))
         sequence.status = Status.RUNNING
+        sequence.scheduled_at = sequence.scheduled_at or time.perf_counter()
         self.running.append(sequence)
         has_room = self.pool.grow(sequence.block_table, self._num_blocks(part.end))
         assert has_room
