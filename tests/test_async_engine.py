@@ -151,7 +151,9 @@ def test_the_numbers_add_up(engine: Engine) -> None:
             assert [token async for token in running.stream([1, 2, 3, 4, 5], PARAMS)]
         stats = await running.stats()
         assert (stats.num_running, stats.num_waiting, stats.kv_use) == (0, 0, 0.0)
-        assert (stats.prompt_tokens, stats.new_tokens, stats.num_finished) == (15, 36, {"length": 3})
+        assert (stats.prompt_tokens, stats.cached_tokens, stats.new_tokens) == (7, 8, 36)
+        assert stats.cache_hit_rate == 8 / 15
+        assert stats.num_finished == {"length": 3}
         assert stats.new_tokens_per_s > 0
         assert stats.time_to_first_token_s is not None
         assert stats.queue_time_s is not None

@@ -1,6 +1,7 @@
 """The data of the demo checkpoint: exact format, and a held-out set that is held out."""
 
 import json
+import re
 from pathlib import Path
 from random import Random
 
@@ -11,6 +12,7 @@ from mistral_common.protocol.instruct.request import ChatCompletionRequest
 
 from scripts.demo_data import chat, frames
 from scripts.demo_data import talks as training_talks
+from scripts.demo_data.alternatives import expansions
 from scripts.demo_data.encoding import Encoder
 from scripts.demo_data.heldout import phrases, reserved, talks
 from scripts.demo_data.heldout.cases import held_cases
@@ -18,7 +20,7 @@ from scripts.demo_data.heldout.disjoint import HeldOut, fenced
 from scripts.demo_data.heldout.names import CITIES, PEOPLE
 from scripts.demo_data.heldout.tools import TOOLS
 from scripts.demo_data.infills import infill
-from scripts.demo_data.kinds import KINDS
+from scripts.demo_data.kinds import KINDS, Phrases
 from scripts.demo_data.mixture import Progress, draw_sample
 from scripts.demo_data.packing import pack
 from scripts.demo_data.samples import Conversation, Infill, calls, says
@@ -76,15 +78,41 @@ def test_packing_depends_on_the_seed_only(encoder: Encoder) -> None:
     assert len(one()[0]) == 512
 
 
-def test_held_out_phrasings_names_and_tools_are_not_in_training() -> None:
-    for name in ("NOUN_FRAMES", "ORDER_FRAMES", "QUESTION_FRAMES", "SCRIPT_FRAMES"):
-        assert not set(getattr(frames, name)) & set(getattr(phrases, name))
-    cores = {core for kind in KINDS for core in (*kind.phrases.nouns, *kind.phrases.orders, *kind.phrases.questions)}
-    for held in phrases.PHRASES.values():
-        assert not cores & {*held.nouns, *held.orders, *held.questions}
+def plain(text: str) -> str:
+    return re.sub("[.?!,:]", "", text).lower().strip()
+
+
+def held_out_requests(held: Phrases) -> set[str]:
+    moods = (
+        (phrases.NOUN_FRAMES, held.nouns),
+        (phrases.ORDER_FRAMES, held.orders),
+        (phrases.QUESTION_FRAMES, held.questions),
+        (phrases.SCRIPT_FRAMES, held.nouns),
+        (("{}",), (*held.orders, *held.questions)),
+    )
+    return {plain(frame.replace("{}", core)) for frames_, cores in moods for frame in frames_ for core in cores}
+
+
+def test_no_held_out_request_is_a_training_request() -> None:
     assert set(phrases.PHRASES) == {kind.name for kind in KINDS}
-    asks = {ask.lower() for talk in training_talks.TALKS for ask in talk.asks}
-    assert not asks & {ask.lower() for talk in talks.TALKS for ask in talk.asks}
+    for kind in KINDS:
+        training = {plain(text) for text in frames.all_requests(kind.phrases)}
+        assert not training & held_out_requests(phrases.PHRASES[kind.name]), kind.name
+
+
+def test_held_out_frames_and_cores_are_not_in_training() -> None:
+    moods = ("NOUN_FRAMES", "ORDER_FRAMES", "QUESTION_FRAMES", "SCRIPT_FRAMES")
+    training = {plain(text) for mood in moods for frame in getattr(frames, mood) for text in expansions(frame)}
+    assert not training & {plain(frame) for mood in moods for frame in getattr(phrases, mood)}
+    for kind in KINDS:
+        asked, held = kind.phrases, phrases.PHRASES[kind.name]
+        cores = {plain(t) for core in (*asked.nouns, *asked.orders, *asked.questions) for t in expansions(core)}
+        assert not cores & {plain(core) for core in (*held.nouns, *held.orders, *held.questions)}, kind.name
+
+
+def test_held_out_small_talk_and_names_are_not_in_training() -> None:
+    asks = {plain(text) for talk in training_talks.TALKS for ask in talk.asks for text in expansions(ask)}
+    assert not asks & {plain(ask) for talk in talks.TALKS for ask in talk.asks}
     assert not set(chat.SYSTEM_PROMPTS) & set(phrases.SYSTEM_PROMPTS)
     assert not {*NAMES, *PLACES} & {*PEOPLE, *CITIES}
 

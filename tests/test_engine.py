@@ -169,6 +169,16 @@ def test_a_sequence_that_can_never_fit_is_refused_at_once(model: Transformer) ->
     assert not engine.has_work
 
 
+def test_an_answer_never_leaves_the_context_whatever_the_cache_holds(model: Transformer) -> None:
+    engine = make_engine(model, max_context=64, max_num_seqs=4)
+    assert engine.kv_tokens == 256
+    with pytest.raises(PromptTooLongError, match="prompt and answer need 65 tokens, the context has 64"):
+        engine.add([1] * 10, SamplingParams(max_tokens=55))
+    sequence = engine.add([1] * 10, SamplingParams(max_tokens=54))
+    engine.run([sequence])
+    assert len(sequence.tokens) == 64
+
+
 def test_a_cache_without_memory_says_what_it_needs(model: Transformer) -> None:
     with pytest.raises(OutOfMemoryError, match=r"needs .* MB a block, 0.0 MB may be used"):
         Engine(model, EngineConfig(max_num_seqs=1, max_context=64, kv_memory_bytes=1))

@@ -74,12 +74,16 @@ class Engine:
 
         Raises:
             EmptyPromptError, TokenIdError: if the prompt cannot be computed.
-            PromptTooLongError: if it leaves no room for an answer in the context.
+            PromptTooLongError: if it leaves no room in the context for an answer of max_tokens.
             OutOfMemoryError: if prompt and answer can never fit into the KV cache.
         """
         self._check_prompt(prompt)
         params.check_ids(self.model.args.vocab_size)
-        sequence = Sequence(list(prompt), len(prompt), params)
+        sequence = Sequence(list(prompt), len(prompt), params, self.model.fingerprint())
+        if sequence.max_len > self.config.max_context:
+            raise PromptTooLongError(
+                f"prompt and answer need {sequence.max_len} tokens, the context has {self.config.max_context}"
+            )
         if sequence.max_len > self.kv_tokens:
             raise OutOfMemoryError(
                 f"prompt and answer need a KV cache of {sequence.max_len} tokens, there is memory for {self.kv_tokens}"
@@ -95,8 +99,7 @@ class Engine:
         """
         step = self.scheduler.schedule()
         sampled = self._runner.run(step) if step else {}
-        for part in step:
-            part.sequence.num_computed_tokens = part.end
+        self.scheduler.note_computed(step)
         progressed = []
         for index, choice in sampled.items():
             sequence = step[index].sequence

@@ -66,12 +66,27 @@ class Scheduler:
                 budget -= part.num_tokens
                 index += 1
         while self.waiting and budget and len(self.running) < self.config.max_num_seqs:
-            part = self._part(self.waiting[0], budget)
-            if not self._admit(part):
+            sequence = self.waiting[0]
+            if not self._admit(sequence):
                 break
+            part = self._part(sequence, budget)
+            assert sequence.block_table is not None
+            has_room = self.pool.grow(sequence.block_table, self._num_blocks(part.end))
+            assert has_room
             step.append(part)
             budget -= part.num_tokens
         return step
+
+    def note_computed(self, step: list[Scheduled]) -> None:
+        """Count the tokens of a step as computed, and let the pool remember the blocks that it filled."""
+        for part in step:
+            sequence = part.sequence
+            sequence.num_computed_tokens = part.end
+            first, last = part.start // self.config.block_size, part.end // self.config.block_size
+            if last > first and sequence.block_table is not None:
+                sequence.extend_hashes(self.config.block_size)
+                for index in range(first, last):
+                    self.pool.remember(sequence.block_table.blocks[index], sequence.block_hashes[index])
 
     def release_finished(self) -> list[Sequence]:
         """Take finished sequences out and give their blocks back; they are returned."""
@@ -107,22 +122,26 @@ class Scheduler:
                 return False
         return True
 
-    def _admit(self, part: Scheduled) -> bool:
-        """Move the first waiting sequence to the running ones, if its prompt and one more token fit now.
+    def _admit(self, sequence: Sequence) -> bool:
+        """Move the first waiting sequence to the running ones, if its tokens and the next one fit beside theirs.
 
-        What running sequences still need for their own prompts and one more token is not given away: a chunked prompt
-        takes its blocks step by step, and would preempt this one half-way.
+        What the cache remembers of its beginning is shared, but never its last token: that one is computed, so that
+        there are logits to choose from.
         """
-        sequence = part.sequence
-        if sum(map(self._num_missing_blocks, [*self.running, sequence])) > self.pool.num_free:
+        sequence.extend_hashes(self.config.block_size)
+        num_sharable = (len(sequence.tokens) - 1) // self.config.block_size
+        shared = self.pool.find(sequence.block_hashes[:num_sharable]) if sequence.may_share else []
+        needed = sum(map(self._num_missing_blocks, (*self.running, sequence))) - len(shared)
+        if needed > self.pool.num_free_without(shared):
             return False
         self.waiting.popleft()
-        sequence.block_table = self.pool.open_table(self._num_blocks(sequence.max_len))
+        sequence.block_table = self.pool.open_table(self._num_blocks(sequence.max_len), shared)
+        sequence.num_computed_tokens = len(shared) * self.config.block_size
+        if sequence.scheduled_at is None:
+            sequence.num_cached_tokens = sequence.num_computed_tokens
         sequence.status = Status.RUNNING
         sequence.scheduled_at = sequence.scheduled_at or time.perf_counter()
         self.running.append(sequence)
-        has_room = self.pool.grow(sequence.block_table, self._num_blocks(part.end))
-        assert has_room
         return True
 
     def _preempt(self, sequence: Sequence) -> None:

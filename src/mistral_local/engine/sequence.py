@@ -9,6 +9,7 @@ from enum import Enum, auto
 from typing import Literal
 
 from mistral_local.kvcache.block_pool import BlockTable
+from mistral_local.kvcache.prefix_hash import block_hashes
 from mistral_local.sampling.params import SamplingParams
 from mistral_local.sampling.row import SamplingRow, SeenTokens
 
@@ -41,11 +42,14 @@ class Sequence:
         tokens: prompt and new token ids.
         num_prompt_tokens: how many of them came with the request.
         params: how tokens are chosen and when to end.
+        hash_root: stands for the weights in the hashes of its blocks.
+        block_hashes: of the full blocks of its tokens, as far as needed yet.
         num_computed_tokens: tokens whose keys and values are in the cache.
         block_table: its blocks; None while it waits.
         prompt_logprobs: of prompt tokens from the 2nd on, as far as computed, if asked for.
         logprobs: of new tokens, if asked for.
         top_logprobs: for each new token the likeliest ids and their logprobs, if asked for.
+        num_cached_tokens: of the prompt, how many the cache knew when it was let in.
         finish_reason: why it ended: a stop token, a length limit, its caller, or an error.
         error: what went wrong, when finish_reason is "error".
         arrived_at, scheduled_at: when it was queued and when it first ran, in seconds of time.perf_counter().
@@ -54,7 +58,10 @@ class Sequence:
     tokens: list[int]
     num_prompt_tokens: int
     params: SamplingParams
+    hash_root: bytes = b""
+    block_hashes: list[bytes] = field(default_factory=list)
     num_computed_tokens: int = 0
+    num_cached_tokens: int = 0
     block_table: BlockTable | None = None
     prompt_logprobs: list[float] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -85,9 +92,18 @@ class Sequence:
         return self.status is Status.FINISHED
 
     @property
+    def may_share(self) -> bool:
+        """Whether keys of an earlier sequence will do: prompt logprobs need the logits of every prompt token."""
+        return not self.params.prompt_logprobs
+
+    @property
     def max_len(self) -> int:
         """Most tokens that the sequence may come to hold."""
         return self.num_prompt_tokens + self.params.max_tokens
+
+    def extend_hashes(self, block_size: int) -> None:
+        """Hash the blocks that have become full since the last call."""
+        self.block_hashes = block_hashes(self.tokens, block_size, root=self.hash_root, known=self.block_hashes)
 
     def sampling_row(self) -> SamplingRow:
         """What decides the next token; draws one random number per new token, whatever runs beside."""

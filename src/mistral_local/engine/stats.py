@@ -20,7 +20,8 @@ class EngineStats:
         num_running, num_waiting: sequences.
         kv_use: share of the KV cache that is taken, 0 to 1.
         num_finished: sequences that have ended, by reason, since the engine began.
-        prompt_tokens, new_tokens: computed and chosen since the engine began.
+        prompt_tokens, cached_tokens, new_tokens: of prompts computed, of prompts found in the KV cache, and chosen
+            since the engine began.
         new_tokens_per_s: over the last ten seconds.
         time_to_first_token_s, queue_time_s: mean over the sequences that had their first token in the last ten
             seconds, from their arrival and until their first step; None if there were none.
@@ -31,10 +32,17 @@ class EngineStats:
     kv_use: float
     num_finished: dict[FinishReason, int]
     prompt_tokens: int
+    cached_tokens: int
     new_tokens: int
     new_tokens_per_s: float
     time_to_first_token_s: float | None
     queue_time_s: float | None
+
+    @property
+    def cache_hit_rate(self) -> float:
+        """Share of the prompt tokens that the KV cache knew."""
+        total = self.prompt_tokens + self.cached_tokens
+        return self.cached_tokens / total if total else 0.0
 
 
 @dataclass(slots=True)
@@ -43,6 +51,7 @@ class StatsRecorder:
 
     num_finished: dict[FinishReason, int] = field(default_factory=dict)
     prompt_tokens: int = 0
+    cached_tokens: int = 0
     new_tokens: int = 0
     _started_at: float = field(default_factory=time.perf_counter)
     _tokens: deque[tuple[float, int]] = field(default_factory=deque)
@@ -60,6 +69,7 @@ class StatsRecorder:
         now = time.perf_counter()
         queue_time = (sequence.scheduled_at or now) - sequence.arrived_at
         self._firsts.append((now, now - sequence.arrived_at, queue_time))
+        self.cached_tokens += sequence.num_cached_tokens
 
     def finished(self, sequences: Iterable[Sequence]) -> None:
         """Note sequences that have ended."""
@@ -77,6 +87,7 @@ class StatsRecorder:
             kv_use=kv_use,
             num_finished=dict(self.num_finished),
             prompt_tokens=self.prompt_tokens,
+            cached_tokens=self.cached_tokens,
             new_tokens=self.new_tokens,
             new_tokens_per_s=sum(count for _, count in self._tokens) / seconds if seconds > 0 else 0.0,
             time_to_first_token_s=fmean(first[1] for first in self._firsts) if self._firsts else None,

@@ -1,6 +1,7 @@
-"""Which blocks of the KV cache are free, and which belong together.  Plain integers; no tensor is touched here."""
+"""Which blocks of the KV cache are free, shared or remembered.  Plain integers; no tensor is touched here."""
 
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 
@@ -26,25 +27,56 @@ class BlockTable:
 
 
 class BlockPool:
-    """Hands out the `num_blocks` blocks of a KV cache, next to each other where possible.
+    """Hands out the `num_blocks` blocks of a KV cache: shared where their content is equal, side by side where it can.
 
-    A block is free or has exactly one owner.  A new sequence claims a stretch that is long enough for all that it may
-    write, away from the claims of others; while it grows there, its keys are one contiguous view.  A claim costs
-    nothing: when memory is short, others write into it and the sequence goes on elsewhere, in fragments.
+    A block is used by one or more sequences, or free.  A free block that was full is remembered by the hash of its
+    content and of all before it, until it is needed for something else; the least recently used goes first.
+
+    A new sequence claims a stretch that is long enough for all that it may write, away from the claims of others and
+    from what is remembered; while it grows there, its keys are one contiguous view.  A claim costs nothing: when memory
+    is short, others write into it and the sequence goes on elsewhere, in fragments.
     """
 
     def __init__(self, num_blocks: int) -> None:
         self.num_blocks = num_blocks
         self.num_free = num_blocks
-        self._is_free = bytearray(b"\x01" * num_blocks)
-        self._claims: set[tuple[int, int]] = set()
+        self._num_users = [0] * num_blocks
+        self._hash_of: dict[int, bytes] = {}
+        self._block_of: dict[bytes, int] = {}
+        self._remembered: OrderedDict[int, None] = OrderedDict()  # free blocks with a hash, least recently used first
+        self._is_blank = bytearray(b"\x01" * num_blocks)  # free and without a hash
+        self._claims: list[tuple[int, int]] = []
 
-    def open_table(self, num_expected: int) -> BlockTable:
-        """Start a sequence that may grow to `num_expected` blocks; allocates nothing yet."""
-        start, end = self._find_gap(num_expected)
-        claim = (start, min(end, start + num_expected))
-        self._claims.add(claim)
-        return BlockTable(claim)
+    @property
+    def num_remembered(self) -> int:
+        """Free blocks whose content can still be shared."""
+        return len(self._remembered)
+
+    def find(self, hashes: list[bytes]) -> list[int]:
+        """The blocks that hold the longest known beginning of a chain of hashes."""
+        found = []
+        for digest in hashes:
+            block = self._block_of.get(digest)
+            if block is None:
+                break
+            found.append(block)
+        return found
+
+    def num_free_without(self, shared: list[int]) -> int:
+        """Free blocks that would be left if these were in use."""
+        return self.num_free - sum(self._num_users[block] == 0 for block in shared)
+
+    def open_table(self, num_expected: int, shared: list[int]) -> BlockTable:
+        """Start a sequence that begins with `shared` blocks and may grow to `num_expected`."""
+        num_own = num_expected - len(shared)
+        start = self._start_after(shared[-1]) if shared else None
+        start = self._find_start(num_own) if start is None else start
+        table = BlockTable((start, min(self.num_blocks, start + num_own)))
+        self._claims.append(table.claim)
+        for block in shared:
+            self._use(block)
+            table.append(block)
+        return table
 
     def grow(self, table: BlockTable, num_blocks: int) -> bool:
         """Append blocks until `table` holds `num_blocks`; False, with nothing changed, if too few are free."""
@@ -53,46 +85,88 @@ class BlockPool:
             return False
         for _ in range(missing):
             block = self._next_block(table)
-            self._is_free[block] = 0
-            self.num_free -= 1
+            self._forget(block)
+            self._use(block)
             table.append(block)
         return True
 
+    def remember(self, block: int, digest: bytes) -> None:
+        """Note what a full block in use holds, so that others can share it; the first of equal blocks is kept."""
+        if block not in self._hash_of and digest not in self._block_of:
+            self._hash_of[block] = digest
+            self._block_of[digest] = block
+
     def close_table(self, table: BlockTable) -> None:
-        """Give back every block of a sequence, and its claim."""
-        for block in table.blocks:
-            self._is_free[block] = 1
-        self.num_free += len(table.blocks)
+        """Give up every block of a sequence, and its claim.  The last blocks of a chain will be forgotten first."""
+        for block in reversed(table.blocks):
+            self._num_users[block] -= 1
+            if self._num_users[block] == 0:
+                self.num_free += 1
+                if block in self._hash_of:
+                    self._remembered[block] = None
+                else:
+                    self._is_blank[block] = 1
         table.blocks.clear()
-        self._claims.discard(table.claim)
+        self._claims.remove(table.claim)
+
+    def _use(self, block: int) -> None:
+        if self._num_users[block] == 0:
+            self.num_free -= 1
+            self._remembered.pop(block, None)
+            self._is_blank[block] = 0
+        self._num_users[block] += 1
+
+    def _forget(self, block: int) -> None:
+        digest = self._hash_of.pop(block, None)
+        if digest is not None:
+            del self._block_of[digest]
 
     def _next_block(self, table: BlockTable) -> int:
+        """The block after the last one if it is free, else one of its claim, else one that nobody claims, else any."""
         wanted = table.blocks[-1] + 1 if table.blocks else table.claim[0]
-        if wanted < self.num_blocks and self._is_free[wanted]:
+        if wanted < self.num_blocks and self._num_users[wanted] == 0:
             return wanted
-        unclaimed = self._first_free(self._gaps())
-        return unclaimed if unclaimed is not None else self._is_free.index(1)
-
-    def _first_free(self, ranges: Iterable[tuple[int, int]]) -> int | None:
-        for start, end in ranges:
-            block = self._is_free.find(1, start, end)
+        for start, end in (table.claim, *self._gaps()):
+            block = self._is_blank.find(1, start, end)
             if block >= 0:
                 return block
-        return None
+        blank = self._is_blank.find(1)
+        return blank if blank >= 0 else next(iter(self._remembered))
 
-    def _gaps(self) -> list[tuple[int, int]]:
+    def _start_after(self, block: int) -> int | None:
+        """The block that follows, if it is free and nobody else's; there a shared beginning goes on as one stretch."""
+        after = block + 1
+        is_claimed = any(start <= after < end for start, end in self._claims)
+        return after if after < self.num_blocks and self._num_users[after] == 0 and not is_claimed else None
+
+    def _gaps(self) -> Iterator[tuple[int, int]]:
         """The stretches that nobody claims, from left to right."""
-        gaps, at = [], 0
+        at = 0
         for start, end in sorted(self._claims):
             if start > at:
-                gaps.append((at, start))
+                yield at, start
             at = max(at, end)
-        return [*gaps, (at, self.num_blocks)] if at < self.num_blocks else gaps
+        if at < self.num_blocks:
+            yield at, self.num_blocks
 
-    def _find_gap(self, num_expected: int) -> tuple[int, int]:
-        """The first unclaimed stretch of that length with all blocks free, else the largest unclaimed one."""
-        gaps = self._gaps()
-        for start, end in gaps:
-            if end - start >= num_expected and self._is_free.find(0, start, start + num_expected) < 0:
-                return start, end
-        return max(gaps, key=lambda gap: gap[1] - gap[0], default=(0, self.num_blocks))
+    def _find_start(self, num_expected: int) -> int:
+        """Where a new sequence begins: where it fits between the others, else where it has most room."""
+        best, room = 0, 0
+        for gap_start, gap_end in self._gaps():
+            for start, end in self._blank_runs(gap_start, gap_end):
+                if end - start >= num_expected:
+                    return start
+                if end - start > room:
+                    # A remembered sequence before the run may go on there; half of the room is left to it.
+                    follows = start > 0 and start - 1 in self._remembered
+                    best, room = (start + end) // 2 if follows else start, end - start
+        return best if room else next(iter(self._remembered), 0)
+
+    def _blank_runs(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """The stretches of blank blocks within a range."""
+        at = self._is_blank.find(1, start, end)
+        while at >= 0:
+            stop = self._is_blank.find(0, at, end)
+            stop = end if stop < 0 else stop
+            yield at, stop
+            at = self._is_blank.find(1, stop, end)

@@ -83,6 +83,11 @@ class ModelBase(nn.Module):
         """Where each tensor of a native checkpoint goes: its published name -> parameter, and place in it."""
         return dict(chain.from_iterable(_slots(name, parameter) for name, parameter in self.named_parameters()))
 
+    def fingerprint(self) -> bytes:
+        """Stands for the weights as they are now: another tensor or a write in place gives another one."""
+        versions = ((p.data_ptr(), 0 if p.is_inference() else p._version) for p in self.parameters())
+        return hash(tuple(versions)).to_bytes(8, "little", signed=True)
+
     def load_lora(self, path: str | Path, scaling: float = 2.0) -> None:
         """Merge a native LoRA file into the weights: W += scaling * B @ A (arXiv:2106.09685).
 
