@@ -131,3 +131,26 @@ def test_random_traffic_with_shared_beginnings_equals_the_oracle(
         prompt = sequence.tokens[: sequence.num_prompt_tokens]
         expected, _ = one_file_ref.generate(oracle, prompt, max_tokens=sequence.num_new_tokens)
         assert sequence.new_tokens == expected
+
+
+@pytest.mark.parametrize("budget", [2048, 8])
+def test_several_answers_to_one_prompt_cost_one_prefill(folder: Path, budget: int) -> None:
+    config = EngineConfig(max_num_seqs=4, max_context=128, block_size=BLOCK, max_num_batched_tokens=budget)
+    engine = Engine(Transformer.from_folder(folder), config)
+    params = [SamplingParams(max_tokens=10, temperature=1.0, seed=seed) for seed in range(4)]
+    sequences = [engine.add(SYSTEM, its) for its in params]
+    engine.run(sequences)
+    assert [sequence.num_cached_tokens for sequence in sequences] == [0, 16, 16, 16]
+    assert engine.stats().prompt_tokens == 18 + 3 * 2
+    assert len({tuple(sequence.new_tokens) for sequence in sequences}) == 4
+    for sequence, its in zip(sequences, params, strict=True):
+        alone = Engine(engine.model, config)
+        assert answer(alone, SYSTEM, its).new_tokens == sequence.new_tokens
+
+
+def test_waiting_for_a_shared_beginning_ends_when_its_writer_is_aborted(engine: Engine) -> None:
+    writer, reader = engine.add(SYSTEM, GREEDY), engine.add(SYSTEM, GREEDY)
+    engine.scheduler.schedule()
+    engine.abort(writer)
+    engine.run([reader])
+    assert reader.finish_reason == "length"

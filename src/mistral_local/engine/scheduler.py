@@ -126,11 +126,14 @@ class Scheduler:
         """Move the first waiting sequence to the running ones, if its tokens and the next one fit beside theirs.
 
         What the cache remembers of its beginning is shared, but never its last token: that one is computed, so that
-        there are logits to choose from.
+        there are logits to choose from.  What another sequence is computing now is waited for: n answers to one prompt
+        cost one prefill.
         """
         sequence.extend_hashes(self.config.block_size)
         num_sharable = (len(sequence.tokens) - 1) // self.config.block_size
         shared = self.pool.find(sequence.block_hashes[:num_sharable]) if sequence.may_share else []
+        if sequence.may_share and self._is_being_computed(sequence.block_hashes[len(shared) : num_sharable]):
+            return False
         needed = sum(map(self._num_missing_blocks, (*self.running, sequence))) - len(shared)
         if needed > self.pool.num_free_without(shared):
             return False
@@ -143,6 +146,16 @@ class Scheduler:
         sequence.scheduled_at = sequence.scheduled_at or time.perf_counter()
         self.running.append(sequence)
         return True
+
+    def _is_being_computed(self, hashes: list[bytes]) -> bool:
+        """Whether a running sequence is about to fill the first of these blocks; then it pays to wait and share it."""
+        if not hashes:
+            return False
+        for other in self.running:
+            first, last = (n // self.config.block_size for n in (other.num_computed_tokens, other.num_prompt_tokens))
+            if hashes[0] in other.block_hashes[first:last]:
+                return True
+        return False
 
     def _preempt(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
