@@ -100,14 +100,14 @@ class Engine:
         step = self.scheduler.schedule()
         sampled = self._runner.run(step) if step else {}
         self.scheduler.note_computed(step)
-        progressed = []
+        progressed = [part.sequence for part in step if part.is_pooled]
+        for sequence in progressed:
+            sequence.finish("stop")
         for index, choice in sampled.items():
             sequence = step[index].sequence
             self._take(sequence, choice)
             progressed.append(sequence)
-        self._recorder.step(
-            num_prompt_tokens=sum(part.num_prompt_tokens for part in step), num_new_tokens=len(progressed)
-        )
+        self._recorder.step(num_prompt_tokens=sum(part.num_prompt_tokens for part in step), num_new_tokens=len(sampled))
         self._release_finished()
         return progressed
 

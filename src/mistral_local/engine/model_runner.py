@@ -37,6 +37,8 @@ class ModelRunner:
         for part, end in zip(step, ends, strict=True):
             if part.sequence.params.prompt_logprobs:
                 self._score_prompt(part, hidden[end - part.num_tokens : end])
+            if part.sequence.params.pooling is not None:
+                _pool(part, hidden[end - part.num_tokens : end])
         sampled = [index for index, part in enumerate(step) if part.is_sampled]
         if not sampled:
             return {}
@@ -101,3 +103,15 @@ class ModelRunner:
             following = torch.tensor(sequence.tokens[start + 1 : end + 1], device=hidden.device)
             logits = self.model.logits(hidden[start - part.start : end - part.start])
             sequence.prompt_logprobs += token_logprobs(logits, following).tolist()
+
+
+def _pool(part: Scheduled, hidden: Tensor) -> None:
+    """Collect hidden states [num_tokens, dim] of a part of a prompt; the mean is a sum until the last part."""
+    sequence = part.sequence
+    if sequence.params.pooling == "last":
+        sequence.pooled = hidden[-1].float()
+        return
+    total = hidden.float().sum(0)
+    sequence.pooled = total if part.start == 0 or sequence.pooled is None else sequence.pooled + total
+    if part.is_pooled:
+        sequence.pooled = sequence.pooled / sequence.num_prompt_tokens

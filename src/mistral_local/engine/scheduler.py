@@ -27,9 +27,19 @@ class Scheduled:
         return max(0, min(self.end, self.sequence.num_prompt_tokens) - self.start)
 
     @property
-    def is_sampled(self) -> bool:
-        """Whether this step computes the last known token, so that the next one can be chosen."""
+    def reaches_end(self) -> bool:
+        """Whether this step computes the last known token."""
         return self.end == len(self.sequence.tokens)
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the next token is chosen after this step."""
+        return self.reaches_end and self.sequence.params.pooling is None
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether this step ends a sequence whose hidden states are pooled."""
+        return self.reaches_end and self.sequence.params.pooling is not None
 
 
 class Scheduler:

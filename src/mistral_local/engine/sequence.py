@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Literal
 
+from torch import Tensor
+
 from mistral_local.kvcache.block_pool import BlockTable
 from mistral_local.kvcache.prefix_hash import block_hashes
 from mistral_local.sampling.params import SamplingParams
@@ -49,6 +51,7 @@ class Sequence:
         prompt_logprobs: of prompt tokens from the 2nd on, as far as computed, if asked for.
         logprobs: of new tokens, if asked for.
         top_logprobs: for each new token the likeliest ids and their logprobs, if asked for.
+        pooled: [dim] fp32 on the model's device, what pooling has collected so far; whole when the sequence has ended.
         num_cached_tokens: of the prompt, how many the cache knew when it was let in.
         finish_reason: why it ended: a stop token, a length limit, its caller, or an error.
         error: what went wrong, when finish_reason is "error".
@@ -61,6 +64,7 @@ class Sequence:
     hash_root: bytes = b""
     block_hashes: list[bytes] = field(default_factory=list)
     num_computed_tokens: int = 0
+    pooled: Tensor | None = None
     num_cached_tokens: int = 0
     block_table: BlockTable | None = None
     prompt_logprobs: list[float] = field(default_factory=list)
@@ -93,8 +97,8 @@ class Sequence:
 
     @property
     def may_share(self) -> bool:
-        """Whether keys of an earlier sequence will do: prompt logprobs need the logits of every prompt token."""
-        return not self.params.prompt_logprobs
+        """Whether keys of an earlier sequence will do: scoring and pooling a prompt need its every hidden state."""
+        return not (self.params.prompt_logprobs or self.params.pooling == "mean")
 
     @property
     def max_len(self) -> int:

@@ -3,10 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from mistral_local.errors import RequestError, TokenIdError
 
 MAX_TOP_LOGPROBS = 20
+
+Pooling = Literal["mean", "last"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,8 @@ class SamplingParams:
         logprobs: score each new token by the log-softmax of the model's logits: untempered, before any of the above.
         top_logprobs: beside it the likeliest so many tokens and their scores, at most 20.
         prompt_logprobs: score the prompt's tokens from the second on as well.
+        pooling: choose no tokens, but return one vector of the last hidden states: their mean over the prompt, or that
+            of its last token.
 
     Raises:
         RequestError: if a value is out of range.
@@ -57,6 +62,7 @@ class SamplingParams:
     logprobs: bool = False
     top_logprobs: int = 0
     prompt_logprobs: bool = False
+    pooling: Pooling | None = None
 
     def __post_init__(self) -> None:
         _check("max_tokens", self.max_tokens, low=1)
@@ -71,6 +77,8 @@ class SamplingParams:
         _check("top_logprobs", self.top_logprobs, low=0, high=MAX_TOP_LOGPROBS)
         if not all(map(math.isfinite, self.logit_bias.values())):
             raise RequestError("logit_bias: expected finite numbers")
+        if self.pooling is not None and self.pooling not in get_args(Pooling):
+            raise RequestError(f"pooling: expected mean or last, got {self.pooling!r}")
         if self.allowed_token_ids is not None and not self.allowed_token_ids - self.bad_token_ids:
             raise RequestError("allowed_token_ids: no token may be chosen")
 

@@ -15,8 +15,10 @@ from mistral_local.engine.engine import Engine
 from mistral_local.engine.sequence import Sequence
 from mistral_local.errors import RequestError, TokenizerError, UsageError
 from mistral_local.model.transformer import Transformer
+from mistral_local.sampling.params import Pooling
 from mistral_local.tasks.answer import AnswerStream, collect
 from mistral_local.tasks.chat import Message, chat_request
+from mistral_local.tasks.embeddings import embed
 from mistral_local.tasks.options import GenerationOptions
 from mistral_local.tasks.outputs import Answer
 from mistral_local.tokenizer.find import find_tokenizer
@@ -99,6 +101,16 @@ class LLM:
         finally:
             for sequence in sequences:
                 self._engine.abort(sequence)
+
+    def embed(self, texts: list[str], *, pooling: Pooling = "mean") -> list[list[float]]:
+        """One vector of length 1 per text, from the model's last hidden states.
+
+        Args:
+            pooling: "mean" over the text, or the state of its "last" token.
+
+        A chat model was not trained for it: near texts give near vectors, but an embedding model does better.
+        """
+        return embed(self._engine, [self._tokenizer.encode_text(text) for text in texts], pooling=pooling)
 
     def count_tokens(self, messages: Iterable[Message], *, tools: Tools | None = None) -> int:
         """Prompt tokens of a conversation as it would be sent."""
