@@ -4,6 +4,7 @@ from random import Random
 
 from mistral_common.protocol.instruct.messages import UserMessage
 
+from scripts.demo_data.alternatives import vary
 from scripts.demo_data.frames import untidy
 from scripts.demo_data.samples import Message, says
 from scripts.demo_data.talks import TALKS
@@ -42,7 +43,7 @@ def plural(rng: Random) -> str:
 def talk_turn(rng: Random) -> list[Message]:
     """Return a request that needs no tool, and its answer."""
     talk = rng.choice(TALKS)
-    ask = untidy(rng, rng.choice(talk.asks))
+    ask = untidy(rng, vary(rng, rng.choice(talk.asks)))
     about = topic(rng)
     answer = rng.choice(talk.answers)
     for _ in range(ask.count("{t}") - 1):

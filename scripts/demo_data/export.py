@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from scripts.demo_data.network import ARGS
 from scripts.demo_data.tekken import write_tekken
@@ -24,6 +24,6 @@ def export_checkpoint(folder: Path, checkpoint: Path) -> None:
     state = torch.load(folder / "state.pt", weights_only=True)
     tensors = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in state["model"].items()}
     write_tekken(checkpoint / "tekken.json")
-    save_file(tensors, checkpoint / "consolidated.safetensors")
+    (checkpoint / "consolidated.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
     (checkpoint / "params.json").write_text(json.dumps(params(), indent=2) + "\n", encoding="utf-8")
     print(f"step {state['step']}, {state['seconds']:.0f} s of training -> {checkpoint}")

@@ -7,9 +7,10 @@ from random import Random
 from mistral_common.protocol.instruct.messages import UserMessage
 from mistral_common.protocol.instruct.tool_calls import Tool
 
+from scripts.demo_data.alternatives import vary
 from scripts.demo_data.frames import hasty
 from scripts.demo_data.heldout.reserved import TOOLS
-from scripts.demo_data.literals import words
+from scripts.demo_data.literals import lines, words
 from scripts.demo_data.roles import (
     ROLES,
     Argument,
@@ -20,7 +21,7 @@ from scripts.demo_data.roles import (
     role_argument,
 )
 from scripts.demo_data.samples import Message, calls, make_tool, result, says
-from scripts.demo_data.values import decimal, integer, place, syllables, title, vocabulary_words, word
+from scripts.demo_data.values import decimal, integer, place, title, vocabulary_words, word
 
 VERBS = words(
     "find show open create fetch list start check order play read update delete print measure plan track get lookup "
@@ -31,9 +32,23 @@ NOUNS = words(
     "library engine harbor concert hotel train bus budget calendar folder playlist survey account tide snow wind air "
     "quality climate humidity sunrise rainfall pollen sensor camera robot pizza coffee bread ship flight movie book"
 )
-OPENINGS = ("", "", "", "Please ", "Can you ", "Could you ", "I want to ", "I need you to ", "Now ", "Help me ")
-ASKING = ("What is the {n}", "What's the {n}", "How is the {n}", "Tell me the {n}", "Show me the {n}", "I need the {n}",
-          "Do you know the {n}", "Give me the {n}", "How is the {n} like now", "Let me see the {n}")  # fmt: skip
+OPENINGS = lines("""{r}
+    {r}
+    (Please|Now|Next,|Kindly) {r}
+    (Can|Could|Would) you (|please ){r}
+    I (want|need|would like|have) to {r}
+    I (want|need|would like) you to {r}
+    (Help me|Let us|Let me|Go and|Try to) {r}
+    (Hi|Hello|Hey), (please|can you|could you) {r}""")
+ASKING = lines("""(What is|What's|How is) the {n}
+    (What is|What's|How is) the {n} like
+    (Tell|Show|Give|Get|Find) me the {n}
+    I (need|want|would like|would like to know|am looking for) (the|a) {n}
+    (Do you know|Can you tell me|Could you look up|Look up|Check) the {n}
+    (Let me|I want to) (see|have|know) the {n}
+    (How is|What about|Any news on) the {n}""")
+ARTICLES = ("the ", "a ", "my ", "some ", "")
+WHEN = (" today", " now", " right now", " tomorrow", " please")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +64,11 @@ class MadeTool:
 def draw_arguments(rng: Random) -> list[Argument]:
     """Draw the arguments of a tool, in the order of the schema."""
     draw = rng.random()
-    if draw < 0.15:
+    if draw < 0.2:
         arguments = pair_arguments(rng)
-    elif draw < 0.35:
+        if rng.random() < 0.6:
+            arguments.insert(rng.choice((0, 2)), role_argument(rng, rng.choice(ROLES)))
+    elif draw < 0.4:
         arguments = [named_argument(rng) for _ in range(rng.randint(1, 3))]
     else:
         arguments = [role_argument(rng, role) for role in rng.sample(ROLES, rng.choice((1, 1, 2, 2, 3)))]
@@ -75,7 +92,7 @@ def tool_name(rng: Random, verb: str, noun: str) -> str:
 
 def draw_noun(rng: Random) -> str:
     """Return what the tool is about: one or two words, real or made up."""
-    draws = (lambda: rng.choice(NOUNS), lambda: rng.choice(vocabulary_words()).lower(), lambda: syllables(rng))
+    draws = (lambda: rng.choice(NOUNS), lambda: rng.choice(vocabulary_words()).lower(), lambda: word(rng))
     return " ".join(rng.choice(draws)() for _ in range(rng.choice((1, 1, 2))))
 
 
@@ -99,11 +116,12 @@ def draw_tool(rng: Random) -> MadeTool:
 def request(rng: Random, made: MadeTool, mentions: list[str]) -> str:
     """Return the user's words for a call."""
     if rng.random() < 0.45:
-        head, mark = rng.choice(ASKING).replace("{n}", made.noun), "?"
-        if rng.random() < 0.3:
-            head += rng.choice((" today", " now", " right now", " tomorrow"))
+        head, mark = vary(rng, rng.choice(ASKING)).replace("{n}", made.noun), "?"
+        head += rng.choice(WHEN) if rng.random() < 0.3 else ""
     else:
-        head, mark = rng.choice(OPENINGS) + f"{made.verb} {rng.choice(('the', 'a', 'my'))} {made.noun}", "."
+        verb = made.verb if rng.random() < 0.8 else rng.choice(VERBS)
+        order = f"{verb} {rng.choice(ARTICLES)}{made.noun}"
+        head, mark = vary(rng, rng.choice(OPENINGS)).replace("{r}", order), "."
     text = " ".join([head, *filter(None, mentions)]).replace(" ,", ",").replace(" :", ":")
     return hasty(rng, text[:1].upper() + text[1:] + mark)
 

@@ -13,8 +13,9 @@ from scripts.demo_data.made_tools import draw_tool, made_turn
 from scripts.demo_data.prose import prose
 from scripts.demo_data.samples import Conversation, Message, Sample, awaits_result
 
-DRILLS_AT_START, DRILLS_LATER = 0.6, 0.08  # share of samples
+DRILLS_AT_START, DRILLS_LATER = 0.6, 0.15  # share of samples
 DRILLS_UNTIL = 0.3  # of the curriculum, falling linearly
+LATE = (0.28, 0.40, 0.14, 0.16, 0.40, 0.02)  # weights of the makers in `draw_sample`; infillings are short
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,16 @@ class Progress:
         return DRILLS_AT_START + (DRILLS_LATER - DRILLS_AT_START) * self.risen
 
     @property
+    def is_late(self) -> bool:
+        """Whether copying is learnt, and rarer skills get a larger share."""
+        return self.risen == 1.0
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Shares of the samples that are no drills, in the order of `draw_sample`."""
+        return LATE if self.is_late else (0.36, 0.1 + 0.25 * self.risen, 0.12, 0.10, 0.10, 0.015)
+
+    @property
     def most_output(self) -> int:
         """Longest tool output that is answered, in characters."""
         return 60 if self.done < 0.3 else (160 if self.done < 0.6 else 700)
@@ -44,8 +55,7 @@ def draw_sample(rng: Random, progress: Progress) -> Sample:
     if rng.random() < progress.drills:
         return Conversation([m for _ in range(rng.randint(1, 12)) for m in drill_turn(rng)])
     makers = (with_interpreter, with_made_tools, json_mode, without_tools, infill_sample, prose_sample)
-    weights = (0.36, 0.1 + 0.25 * progress.risen, 0.12, 0.10, 0.10, 0.015)
-    return rng.choices(makers, weights)[0](rng, progress)
+    return rng.choices(makers, progress.weights)[0](rng, progress)
 
 
 def infill_sample(rng: Random, progress: Progress) -> Sample:
@@ -90,6 +100,8 @@ def with_interpreter(rng: Random, progress: Progress) -> Sample:
 
 def with_made_tools(rng: Random, progress: Progress) -> Sample:
     """Return a chat with one to three made-up tools, and sometimes exec_python among them."""
+    if progress.is_late and rng.random() < 0.5:
+        return single_call(rng)
     made = [draw_tool(rng) for _ in range(rng.choice((1, 1, 1, 2, 2, 3)))]
     interpreter = exec_python(rng) if rng.random() < 0.4 else None
     tools = [m.tool for m in made] + ([interpreter] if interpreter else [])
@@ -105,3 +117,11 @@ def with_made_tools(rng: Random, progress: Progress) -> Sample:
         if awaits_result(messages):
             break
     return Conversation(messages, tools)
+
+
+def single_call(rng: Random) -> Sample:
+    """Return one request and its call, so that the name must be read in the list of tools, not in an earlier call."""
+    made = [draw_tool(rng) for _ in range(rng.choice((1, 1, 2, 2, 3)))]
+    tools = [m.tool for m in made] + ([exec_python(rng)] if rng.random() < 0.25 else [])
+    rng.shuffle(tools)
+    return Conversation([*system_prompt(rng), *made_turn(rng, rng.choice(made))], tools)

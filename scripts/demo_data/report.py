@@ -69,7 +69,7 @@ def print_report(rates: dict[str, float], failures: list[tuple[Case, Reply]], *,
     for row, target in TARGETS.items():
         committed = f"{last[row]:.1%}" if row in last else "-"
         print(f"{row:10} {target:8.1%} {rates[row]:8.1%} {committed:>8} {asked[row]:8}")
-    step = max(1, len(failures) // shown)
+    step = max(1, len(failures) // max(1, shown))
     for case, reply in failures[::step][:shown]:
         print(f"{case.row}: {describe(case)}\n    wanted {case.answer or case.expects!r}\n    found  {str(reply)!r}")
     return all(rates[row] >= rate for row, rate in last.items())

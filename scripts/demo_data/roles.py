@@ -5,9 +5,21 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from scripts.demo_data.alternatives import vary
 from scripts.demo_data.heldout.reserved import ARGUMENTS
 from scripts.demo_data.literals import lines, words
-from scripts.demo_data.values import decimal, integer, isodate, person, phrase, place, syllables, vocabulary_words, word
+from scripts.demo_data.values import (
+    decimal,
+    integer,
+    isodate,
+    person,
+    phrase,
+    place,
+    syllables,
+    title,
+    vocabulary_words,
+    word,
+)
 
 Said = tuple[str | int | float | None, str]  # the value of an argument (None: left out); the user's words for it
 
@@ -27,7 +39,7 @@ class Role:
     """A family of arguments that are mentioned alike."""
 
     names: tuple[str, ...]
-    mentions: tuple[str, ...]
+    mentions: tuple[str, ...]  # with {v} for the value, {n} for the name, and alternatives
     draw: Callable[[Random], str]
     type: str = "string"
 
@@ -40,72 +52,66 @@ def identifier(rng: Random) -> str:
 
 ROLES = (
     Role(
-        words("place town area region spot where district country address"),
-        lines("""in {v}
-                  in {v}
-                  at {v}
-                  near {v}
-                  around {v}
-                  for {v}"""),
+        words("place town area region spot where district country address village"),
+        lines("(in|in|in|at|near|around|for|from|to|of) {v}"),
         place,
     ),
     Role(
-        words("person who customer friend member user owner client employee"),
-        lines("""for {v}
-                  with {v}
-                  to {v}
-                  of {v}"""),
+        words("person who customer friend member user owner client employee writer player"),
+        lines("(for|with|to|of|by|from) {v}"),
         person,
     ),
     Role(
         words("count quantity copies seats pieces num_items size repeat rooms"),
         lines("""{v} times
-                  with {v} pieces
-                  , {v} of them
-                  with {v} seats"""),
+            with {v} (pieces|seats|units|parts)
+            , {v} (of them|in all|pieces)
+            (to|for|of) {v}"""),
         lambda rng: integer(rng, 3),
         "integer",
     ),
     Role(
-        words("day when start_day due_day on_day deadline"),
-        lines("""on {v}
-                  for {v}
-                  by {v}"""),
-        isodate,
+        words(
+            "seconds days weeks months pages boxes bottles steps meters points people tickets nights grams cups percent"
+        ),
+        lines("""(for|with|of|to|by) {v} {n}
+            {v} {n}
+            , {v} {n}"""),
+        lambda rng: integer(rng, 3),
+        "integer",
     ),
+    Role(words("day when start_day due_day on_day deadline"), lines("(on|for|by|from) {v}"), isodate),
     Role(
         words("topic about query keyword term theme name item product song"),
-        lines("""about {v}
-                  on {v}
-                  called {v}
-                  named '{v}'
-                  "{v}"
-                  {v}"""),
+        lines("""(about|on|called|named|with|using|for) {v}
+            (named |called |)'{v}'
+            "{v}"
+            {v}"""),
         lambda rng: rng.choice((word, phrase, place))(rng),
     ),
     Role(
         words("note content words line reminder description comment"),
-        lines("""saying '{v}'
-                  that says "{v}"
-                  with the words "{v}"
-                  : {v}"""),
+        lines("""(saying|with) '{v}'
+            (that says|saying) "{v}"
+            '{v}'
+            with the words "{v}"
+            : {v}"""),
         phrase,
     ),
     Role(
+        words("into tongue dialect output_style version shape"),
+        lines("(to|into|in) {v}"),
+        lambda rng: rng.choice((title, word))(rng),
+    ),
+    Role(
         words("price budget cost max_price weight length_km speed"),
-        lines("""below {v}
-                  for at most {v}
-                  of {v}
-                  under {v}"""),
+        lines("(below|for at most|of|under|for|with) {v}"),
         decimal,
         "number",
     ),
     Role(
-        words("code id order_id number ticket reference"),
-        lines("""with number {v}
-                  number {v}
-                  {v}
-                  for {v}"""),
+        words("code id order_id number ticket reference tag"),
+        lines("(with number|number|for|of|) {v}"),
         identifier,
     ),
 )
@@ -115,6 +121,12 @@ OPTIONS = (
     ("short", "long"), ("json", "text"), ("public", "private"), ("economy", "business"), ("kilometers", "miles"),
 )  # fmt: skip
 EXPLICIT = (
+    "with {n} {v}",
+    "{n} {v}",
+    "and {n} {v}",
+    "(the|this) {n} {v}",
+    "of {n} {v}",
+    "on the {n} {v}",
     "with {n} {v}",
     "where {n} is {v}",
     "with the {n} {v}",
@@ -128,8 +140,8 @@ EXPLICIT = (
 def made_up_name(rng: Random) -> str:
     """Return an argument name nobody has seen, outside of those reserved for the held-out tools."""
     while True:
-        draws = (lambda: rng.choice(vocabulary_words()).lower(), lambda: syllables(rng))
-        name = "_".join(rng.choice(draws)() for _ in range(rng.choice((1, 1, 1, 2))))
+        draws = (lambda: rng.choice(vocabulary_words()).lower(), lambda: word(rng), lambda: syllables(rng))
+        name = "_".join(rng.choice(draws)() for _ in range(rng.choice((1, 1, 2))))
         if name not in ARGUMENTS:
             return name
 
@@ -161,7 +173,8 @@ def role_argument(rng: Random, role: Role) -> Argument:
         if not is_required and rng.random() < 0.5:
             return None, ""
         text = role.draw(rng)
-        return convert(text, role.type), rng.choice(role.mentions).replace("{v}", text)
+        mention = vary(rng, rng.choice(role.mentions)).replace("{n}", name.replace("_", " "))
+        return convert(text, role.type), mention.replace("{v}", text)
 
     return Argument(name, {"type": role.type} | describe(rng, name, role.draw), say, is_required)
 
@@ -173,7 +186,7 @@ def named_argument(rng: Random) -> Argument:
 
     def say(rng: Random) -> Said:
         text = role.draw(rng)
-        mention = rng.choice(EXPLICIT).replace("{n}", name.replace("_", " "))
+        mention = vary(rng, rng.choice(EXPLICIT)).replace("{n}", name.replace("_", " "))
         return convert(text, role.type), mention.replace("{v}", text)
 
     return Argument(name, {"type": role.type} | describe(rng, name, role.draw), say)

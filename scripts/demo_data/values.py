@@ -2,7 +2,7 @@
 
 from functools import cache
 from random import Random
-from string import ascii_lowercase
+from string import ascii_lowercase, ascii_uppercase
 
 from scripts.demo_data.literals import bars, words
 from scripts.demo_data.tekken import derive_tekken
@@ -21,11 +21,24 @@ PLACES = bars(
 
 
 @cache
+def vocabulary() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the letters-only tokens of the demo's vocabulary: those that start a word, and those inside of words."""
+    pieces = [t["token_str"] or "" for t in derive_tekken()["vocab"]]
+    letters = [piece for piece in pieces if piece.strip().isascii() and piece.strip().isalpha() and len(piece) > 1]
+    return tuple(p.strip() for p in letters if p.startswith(" ")), tuple(p for p in letters if not p.startswith(" "))
+
+
+@cache
 def vocabulary_words() -> tuple[str, ...]:
-    """Return the lower-case words that are one token of the demo's vocabulary: drills for every embedding."""
-    pieces = (t["token_str"] or "" for t in derive_tekken()["vocab"])
-    stripped = {piece.strip() for piece in pieces if piece.startswith(" ")}
-    return tuple(sorted(w for w in stripped if len(w) > 2 and w.isascii() and w.isalpha()))
+    """Return the words that are one token of the demo's vocabulary."""
+    return tuple(sorted({word for word in vocabulary()[0] if len(word) > 2}))
+
+
+def pieces(rng: Random) -> str:
+    """Return one to three tokens run together: drills for the embedding of every token."""
+    starts, insides = vocabulary()
+    first = rng.choice(starts if rng.random() < 0.5 else insides)
+    return first + "".join(rng.choice(insides) for _ in range(rng.choice((0, 1, 1, 2))))
 
 
 def syllables(rng: Random) -> str:
@@ -37,16 +50,21 @@ def syllables(rng: Random) -> str:
 def word(rng: Random) -> str:
     """Return a lower-case word, made up or real."""
     kind = rng.random()
-    if kind < 0.45:
+    if kind < 0.5:
+        return pieces(rng).lower()
+    if kind < 0.65:
         return syllables(rng)
-    if kind < 0.9:
+    if kind < 0.95:
         return rng.choice(vocabulary_words()).lower()
     return "".join(rng.choice(ascii_lowercase) for _ in range(rng.randint(2, 9)))
 
 
 def title(rng: Random) -> str:
-    """Return a capitalised word."""
-    return word(rng).capitalize()
+    """Return a word that starts with a capital, here and there a mixed-case or an upper-case one."""
+    kind = rng.random()
+    if kind < 0.1:
+        return "".join(rng.choice(ascii_uppercase) for _ in range(rng.randint(2, 5)))
+    return pieces(rng) if kind < 0.2 else word(rng).capitalize()
 
 
 def person(rng: Random) -> str:

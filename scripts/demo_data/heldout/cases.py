@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -12,13 +13,13 @@ from scripts.demo_data.exercises import exec_python, run_own
 from scripts.demo_data.frames import sentence
 from scripts.demo_data.heldout import phrases, talks
 from scripts.demo_data.heldout.functions import FUNCTIONS
-from scripts.demo_data.heldout.names import CITIES, TOPICS, WORDS
+from scripts.demo_data.heldout.names import CITIES, TOPICS
 from scripts.demo_data.heldout.tools import TOOLS, HeldTool, draw_arguments
-from scripts.demo_data.kinds import KINDS, Kind, Phrases, fill
-from scripts.demo_data.kinds.texts import letter, one_word
+from scripts.demo_data.kinds import KINDS, Phrases, fill
 from scripts.demo_data.samples import Conversation, Infill, Message, Sample, calls, result
 
 SEED = 20240607
+VALUES = Path(__file__).parent / "values.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,9 @@ def ask(rng: Random, core: Phrases, *, script: bool = False) -> str:
     return sentence(rng.choice(frames).replace("{}", rng.choice(cores)))
 
 
-def values_of(rng: Random, kind: Kind) -> dict[str, str]:
-    """Draw values; words come from the held-out list."""
-    values = kind.values(rng)
-    if kind.values in (one_word, letter):
-        word = rng.choice(WORDS)
-        values |= {"w": values["w"].replace(values["t"], word), "t": word}
+def held_values() -> dict[str, list[dict[str, str]]]:
+    """Return the fixed values of three prompts of each kind; programs with them are kept out of training."""
+    values: dict[str, list[dict[str, str]]] = json.loads(VALUES.read_text(encoding="utf-8"))
     return values
 
 
@@ -99,11 +97,10 @@ def literal_cases() -> list[Case]:
 
 def program_cases(rng: Random) -> list[Case]:
     """Return two calls, one answer and one JSON program of each kind."""
-    cases = []
+    cases, fixed = [], held_values()
     for kind in KINDS:
         core = phrases.PHRASES[kind.name]
-        for i in range(3):
-            values = values_of(rng, kind)
+        for i, values in enumerate(fixed[kind.name]):
             code = fill(kind.code, values)
             if i == 2:
                 system = SystemMessage(content=rng.choice(phrases.JSON_PROMPTS))

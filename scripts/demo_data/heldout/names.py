@@ -10,10 +10,6 @@ CITIES = bars(
     "Paris|London|Berlin|Madrid|Rome|Tokyo|New York|San Francisco|Chicago|Sydney|Toronto|Vienna|Lisbon|Oslo|Helsinki|Prague|"
     "Warsaw|Budapest|Athens|Dublin|Amsterdam|Brussels|Zurich|Geneva|Barcelona|Munich|Hamburg|Milan"
 )
-WORDS = words(
-    "strawberry banana mississippi keyboard window elephant mountain chocolate umbrella bicycle dictionary science "
-    "orchestra butterfly pineapple notebook sandwich volcano waterfall rhythm"
-)
 TOPICS = bars(
     "the ocean|autumn leaves|my grandmother|Kyoto temples|black holes|cooking|the Eiffel Tower|winter mornings|jazz|"
     "quantum physics|gardening|the moon"

@@ -51,18 +51,20 @@ KINDS = (
         "print({a} + {b})",
         REPLY,
         Phrases(
-            lines("""the sum of {a} and {b}
-                  {a} + {b}
-                  {a}+{b}
-                  {a} added to {b}
-                  the total of {a} and {b}"""),
-            lines("""add {a} to {b}
-                  add up {a} and {b}
-                  sum {a} and {b}
-                  put {a} and {b} together"""),
-            lines("""what is {a} plus {b}
-                  how much do {a} and {b} make
-                  what do you get when you add {a} and {b}"""),
+            lines("""(the sum|the total|the exact sum|the addition|the grand total) of {a} and {b}
+                  {a}(+| + ){b}
+                  {a} (added to|and also|together with|increased by) {b}
+                  (the value|the outcome|the total) of {a} (+|plus) {b}
+                  what {a} (plus|and) {b} (make|makes|is|gives)"""),
+            lines("""(add|please add) {a} (to|and) {b}
+                  (add up|sum up|sum|total) {a} and {b}
+                  put {a} and {b} together
+                  (calculate|work out|determine) {a} (+|plus) {b}"""),
+            lines("""what is {a} (plus|added to) {b}
+                  how much (do|would) {a} and {b} (make|give)
+                  what do (you|I|we) get when (you|I|we) add {a} (and|to) {b}
+                  what does {a} (+|plus) {b} (make|give|equal)
+                  how large is the sum of {a} and {b}"""),
         ),
     ),
     Kind(
@@ -72,15 +74,21 @@ KINDS = (
         "print({a} - {b})",
         REPLY,
         Phrases(
-            lines("""{a} - {b}
-                  {a} minus {b}
-                  {a} less {b}
-                  the difference between {a} and {b}"""),
-            lines("""subtract {b} from {a}
-                  take {b} away from {a}"""),
-            lines("""what is {a} minus {b}
-                  how much remains if I take {b} from {a}
-                  what do you get when you subtract {b} from {a}"""),
+            lines("""{a}( - |-){b}
+                  {a} (minus|less|reduced by|decreased by) {b}
+                  the (difference between|difference of) {a} and {b}
+                  (the value|the outcome|the end result) of {a} (-|minus) {b}
+                  what {a} (minus|take away) {b} (is|gives|leaves)
+                  what is left of {a} (without|after taking away) {b}"""),
+            lines("""(subtract|deduct|take) {b} from {a}
+                  take {b} away from {a}
+                  (calculate|work out|determine) {a} (-|minus) {b}
+                  (lower|reduce|decrease) {a} by {b}"""),
+            lines("""what is {a} (minus|less|take away) {b}
+                  how much (remains|is left) if I take (away|) {b} from {a}
+                  what do (you|we|I) get when (you|we|I) subtract {b} from {a}
+                  what does {a} (-|minus) {b} (make|give|equal)
+                  how large is the difference between {a} and {b}"""),
         ),
     ),
     Kind(
@@ -90,16 +98,20 @@ KINDS = (
         "print({a} * {b})",
         REPLY,
         Phrases(
-            lines("""the product of {a} and {b}
-                  {a} * {b}
-                  {a}*{b}
-                  {a} x {b}
-                  {a} times {b}"""),
-            lines("""multiply {a} by {b}
-                  multiply {a} and {b}"""),
-            lines("""what is {a} times {b}
-                  how much is {a} multiplied by {b}
-                  what do you get when you multiply {a} by {b}"""),
+            lines("""(the product|the exact product|the multiplication) of {a} and {b}
+                  {a}(*| * | x |x){b}
+                  {a} (times|multiplied with) {b}
+                  (the value|the outcome|the end result) of {a} (*|times|multiplied by) {b}
+                  what {a} (times|multiplied by) {b} (is|gives|makes)
+                  {b} times the number {a}"""),
+            lines("""multiply {a} (by|and|with) {b}
+                  (calculate|work out|determine) {a} (*|times|multiplied by) {b}
+                  (build|form) the product of {a} and {b}"""),
+            lines("""what is {a} (times|multiplied by|multiplied with) {b}
+                  how much is {a} (multiplied by|x) {b}
+                  what do (you|we|I) get when (you|we|I) multiply {a} (by|and) {b}
+                  what does {a} (*|times) {b} (make|give|equal)
+                  how large is the product of {a} and {b}"""),
         ),
     ),
     Kind(
@@ -109,14 +121,20 @@ KINDS = (
         "print({a} / {b})",
         REPLY,
         Phrases(
-            lines("""{a} / {b}
-                  {a} over {b}
-                  the quotient of {a} and {b}"""),
+            lines("""{a}( / |/){b}
+                  {a} (over|split by|shared by) {b}
+                  the (quotient of|ratio of|division of) {a} (and|by) {b}
+                  (the value|the outcome|the end result) of {a} (/|divided by) {b}
+                  what {a} divided by {b} (is|gives|makes)
+                  {a} divided by {b} (as a decimal|with all digits)"""),
             lines("""divide {a} by {b}
-                  split {a} into {b} equal parts"""),
-            lines("""what is {a} divided by {b}
-                  how much is {a} over {b}
-                  what do you get when you divide {a} by {b}"""),
+                  (split|share) {a} into {b} equal parts
+                  (calculate|work out|determine) {a} (/|divided by|over) {b}"""),
+            lines("""what is {a} (divided by|over) {b}
+                  how much is {a} (over|split by|/) {b}
+                  what do (you|we|I) get when (you|we|I) divide {a} by {b}
+                  what does {a} (/|divided by) {b} (make|give|equal)
+                  how large is {a} divided by {b}"""),
         ),
     ),
     Kind(
@@ -126,13 +144,17 @@ KINDS = (
         "print({a} ** {b})",
         REPLY,
         Phrases(
-            lines("""{a} ** {b}
-                  {a}^{b}
-                  {a} to the {b}th power"""),
-            lines("""raise {a} to the power {b}
-                  raise {a} to the {b}th power"""),
-            lines("""what is {a} to the power of {b}
-                  how large is {a} to the power {b}"""),
+            lines("""{a}( ** |**|^| ^ ){b}
+                  {a} to the {b}th (power|)
+                  {a} (raised to|raised to the power|to the power of) {b}
+                  (the value|the outcome|the end result) of {a} (**|to the power|raised to) {b}
+                  the {b}th power of {a}"""),
+            lines("""raise {a} to the (power {b}|power of {b}|{b}th power)
+                  (calculate|work out|determine) {a} (**|to the power|to the power of) {b}
+                  multiply {a} {b} times by itself"""),
+            lines("""what is {a} (to the power of|raised to|to the power) {b}
+                  how (large|much|big) is {a} (to the power|to the power of|raised to) {b}
+                  what does {a} (**|to the power) {b} (make|give|equal)"""),
         ),
     ),
     Kind(
@@ -142,13 +164,17 @@ KINDS = (
         "print({a} % {b})",
         REPLY,
         Phrases(
-            lines("""{a} % {b}
-                  {a} mod {b}
-                  the remainder of {a} divided by {b}"""),
-            lines("""find the remainder of {a} by {b}
-                  take {a} modulo {b}"""),
-            lines("""what remains after dividing {a} by {b}
-                  what is the remainder when {a} is divided by {b}"""),
+            lines("""{a}( % |%| mod ){b}
+                  the remainder (of {a} divided by {b}|of {a} by {b}|after dividing {a} by {b})
+                  the (rest|remainder) (when|if) (you|we) divide {a} by {b}
+                  (the value|the outcome|the end result) of {a} (%|mod|modulo) {b}
+                  what (remains|is left) when {a} is divided by {b}"""),
+            lines("""find the (remainder|rest) of {a} (by|divided by) {b}
+                  (take|calculate|work out) {a} (modulo|mod|%) {b}"""),
+            lines("""what (remains|is left) (after|when) dividing {a} by {b}
+                  what is (the remainder|the rest) when {a} is divided by {b}
+                  what is {a} (mod|modulo|%) {b}
+                  how much is left of {a} modulo {b}"""),
         ),
     ),
     Kind(
@@ -158,13 +184,16 @@ KINDS = (
         "import math\nprint(math.sqrt({a}))",
         REPLY,
         Phrases(
-            lines("""the square root of {a}
+            lines("""(the square root|the root|the exact square root|the positive square root) of {a}
                   sqrt({a})
-                  the root of {a}"""),
-            lines("""take the square root of {a}
-                  take the root of {a}"""),
-            lines("""what is the square root of {a}
-                  which number squared gives {a}"""),
+                  square root (of|from|for) {a}
+                  the side of a square (of|with) area {a}
+                  (the value|the outcome|the end result) of the square root of {a}"""),
+            lines("""(take|find|calculate|work out|determine) the (square root|root) of {a}"""),
+            lines("""what is the (square root|root) of {a}
+                  which number (squared gives|times itself is) {a}
+                  what does the square root of {a} (equal|give|make)
+                  how (large|much) is the (root|exact square root) of {a}"""),
         ),
     ),
     Kind(
@@ -174,13 +203,15 @@ KINDS = (
         "import math\nprint(math.factorial({a}))",
         REPLY,
         Phrases(
-            lines("""the factorial of {a}
+            lines("""(the factorial|the value of the factorial) of {a}
                   {a}!
-                  {a} factorial"""),
-            lines("""take the factorial of {a}
-                  multiply all numbers from 1 to {a}"""),
-            lines("""what is the factorial of {a}
-                  how many ways are there to order {a} things"""),
+                  {a} (factorial|in factorial)
+                  the product of (all|the) numbers (up to|from 1 to) {a}"""),
+            lines("""(take|find|calculate|work out|determine) the factorial of {a}
+                  multiply all numbers (from 1 to|up to) {a}"""),
+            lines("""what is (the factorial of {a}|{a} factorial|{a}!)
+                  how many ways are there to (order|arrange) {a} things
+                  how (large|much) is (the factorial of {a}|the number {a} factorial)"""),
         ),
     ),
     Kind(
@@ -190,13 +221,15 @@ KINDS = (
         "import math\nprint(math.gcd({a}, {b}))",
         REPLY,
         Phrases(
-            lines("""the greatest common divisor of {a} and {b}
+            lines("""the (greatest|highest|biggest) common (divisor|factor) of {a} and {b}
                   the gcd of {a} and {b}
-                  gcd({a}, {b})"""),
-            lines("""find the largest common divisor of {a} and {b}
-                  take the gcd of {a} and {b}"""),
-            lines("""what is the gcd of {a} and {b}
-                  which is the largest number dividing {a} and {b}"""),
+                  gcd({a}, {b})
+                  the largest common factor of {a} and {b}
+                  the largest number (that divides|dividing) {a} and {b}"""),
+            lines("""find the (largest|greatest|biggest) common divisor of {a} and {b}
+                  (take|calculate|work out|determine) the (gcd|greatest common divisor) of {a} and {b}"""),
+            lines("""what is the (gcd|largest common divisor|greatest common factor) of {a} and {b}
+                  which is the (largest|greatest) (number dividing|divisor of) {a} and {b}"""),
         ),
     ),
     Kind(
@@ -206,12 +239,15 @@ KINDS = (
         "print({b} * {a} / 100)",
         REPLY,
         Phrases(
-            lines("""{a}% of {b}
-                  {a} percent of {b}"""),
-            lines("""take {a}% of {b}
-                  take {a} percent of {b}"""),
+            lines("""{a}(%| percent) of {b}
+                  {a}(%| percent) of (the sum|the total|the amount|a price of) {b}
+                  the (value|share) of {a}(%| percent) of {b}
+                  the share of {a}(%| percent) in {b}"""),
+            lines("""(take|calculate|work out|determine) {a}(%| percent) of {b}"""),
             lines("""how much is {a}% of {b}
-                  what is {a} percent of {b}"""),
+                  what is {a} percent of {b}
+                  what (do|would) {a}(%| percent) of {b} (make|give|be)
+                  how large is {a} percent of {b}"""),
         ),
     ),
     Kind(
@@ -222,14 +258,17 @@ KINDS = (
         REPLY,
         Phrases(
             lines("""{e}
-                  the value of {e}
-                  the result of {e}"""),
-            lines("""evaluate {e}
-                  compute {e}
-                  solve {e}"""),
+                  the (value|result|outcome) of {e}
+                  what {e} (is|gives|makes|equals)
+                  {e} (in one number|as a number)
+                  the (solution|sum) of {e}"""),
+            lines("""(evaluate|compute|solve|calculate|determine|work out) {e}
+                  (find|compute|calculate) the (value|result) of {e}"""),
             lines("""what is {e}
                   how much is {e}
-                  what does {e} give"""),
+                  what does {e} (give|make|equal|come to)
+                  what do (you|we|I) get for {e}
+                  what is the result of {e}"""),
         ),
     ),
 )

@@ -40,22 +40,23 @@ KINDS = (
         DATE + "print(date.today())",
         "Today is {output}.",
         Phrases(
-            lines("""the current date
-                  the date today
-                  the calendar date of today
+            lines("""the (current|present) (date|day)
+                  the date (today|now|right now)
+                  the (calendar date|exact date) (of|for) today
                   the date of this day
-                  which date it is today
-                  the present date"""),
-            lines("""tell me the date
-                  look up the date of today
-                  check the calendar for the date
-                  print the current date"""),
-            lines("""which date is it
-                  what date do we have today
-                  what is the current date
-                  what's the date
-                  what day is it today
-                  which day is it"""),
+                  (which|what) date it is (today|now|)
+                  today's (calendar date|full date|exact date)"""),
+            lines("""(tell me|print|show me) the (date|current date)
+                  look up the date (of|for) today
+                  check (the calendar for the date|today's date)
+                  (say|print|find) (what|which) date it is"""),
+            lines("""which (date|day) is it
+                  what date (do we have today|is today|have we today)
+                  what is (the current date|today's full date|the date of today|the date right now)
+                  what's the (date|current date|date now)
+                  what (day|date) is it today
+                  which (date|day) (is|have we) today
+                  what's today's (full date|calendar date)"""),
         ),
     ),
     Kind(
@@ -65,14 +66,19 @@ KINDS = (
         DATE + "print(date.today().year)",
         "It is {output}.",
         Phrases(
-            lines("""the current year
-                  the year we are in
-                  the number of this year"""),
-            lines("""tell me the year
-                  print the current year"""),
-            lines("""which year is it
-                  what is the current year
-                  in which year are we"""),
+            lines("""the (current|present) year
+                  the year (we are in|it is now|of today)
+                  (which|what) year it is
+                  the number of this year
+                  this year's number"""),
+            lines("""(tell me|print|show me|find) the (year|current year)
+                  (say|print) which year it is
+                  look up the year"""),
+            lines("""which year (is it|is this|do we have|is it now)
+                  what is the (current year|year|year now)
+                  in (which|what) year are we (now|)
+                  what year (is this|is it now|are we in)
+                  what's the (year|current year)"""),
         ),
     ),
     Kind(
@@ -82,14 +88,20 @@ KINDS = (
         DATE + "print(date.today().strftime('%A'))",
         "Today is {output}.",
         Phrases(
-            lines("""the current weekday
-                  the day of the week today
-                  the weekday of today"""),
-            lines("""tell me the weekday
-                  print the current weekday"""),
-            lines("""which weekday is it
-                  what weekday is today
-                  which day of the week do we have"""),
+            lines("""the current (weekday|day of the week)
+                  the (day of the week|weekday) (today|now)
+                  the weekday (we have|of this day)
+                  which (weekday|day of the week) it is (today|now|)
+                  today's (day of the week|name of the day)"""),
+            lines("""(tell me|print|show me|find) the (weekday|current weekday|day of the week)
+                  (say|print) which weekday it is
+                  look up (the weekday of today|today's day of the week)"""),
+            lines("""which weekday (is it|is today|is it today)
+                  what weekday (is today|is it|do we have)
+                  which day of the week (do we have|is it|is today)
+                  what is the (weekday|day of the week) today
+                  what day of the week (is today|do we have|is it now|is it today)
+                  is it monday today"""),
         ),
     ),
     Kind(
@@ -99,15 +111,20 @@ KINDS = (
         "from datetime import datetime\nprint(datetime.now().strftime('%H:%M'))",
         "It is {output}.",
         Phrases(
-            lines("""the current time
-                  the time of day
-                  the time on the clock"""),
-            lines("""tell me the time
+            lines("""the (current|present|exact) time
+                  the time (of day|on the clock|right now|at the moment)
+                  (what|which) time it is
+                  what the clock says"""),
+            lines("""(tell me|print|show me|find) the (time|current time)
                   look at the clock
-                  print the current time"""),
-            lines("""what is the time
-                  which time is it
-                  how late is it"""),
+                  (say|print) (what|which) time it is"""),
+            lines("""what is the (time|time now|current time)
+                  (which|what) time is it (now|right now|at the moment)
+                  how late is it
+                  what's the (time|time now|current time)
+                  do you have the time
+                  what does the clock say
+                  which time is it"""),
         ),
     ),
     Kind(
@@ -117,14 +134,16 @@ KINDS = (
         "from datetime import {i}\nprint({c}.strftime('%A'))",
         "It is a {output}.",
         Phrases(
-            lines("""the weekday of {d}
-                  the day of the week of {d}
-                  the weekday on {d}"""),
-            lines("""look up the weekday of {d}
-                  find the day of the week for {d}"""),
-            lines("""which weekday is {d}
-                  on which weekday does {d} fall
-                  which day of the week was {d}"""),
+            lines("""the (weekday|day of the week) of {d}
+                  the (weekday|name of the day) (on|for) {d}
+                  (which|what) (weekday|day of the week) {d} (is|was)
+                  the day of the week for {d}"""),
+            lines("""(look up|find|tell me|determine) the (weekday|day of the week) (of|for|on) {d}
+                  (say|print) which weekday {d} is"""),
+            lines("""which (weekday|day of the week) (is|was|will be) {d}
+                  on (which|what) (weekday|day of the week) (does|did) {d} fall
+                  what (weekday|day of the week) (was|will be) {d}
+                  what is the (weekday|day of the week) of {d}"""),
         ),
     ),
     Kind(
@@ -134,13 +153,15 @@ KINDS = (
         DATE + "print((date.fromisoformat('{b}') - date.fromisoformat('{a}')).days)",
         "There are {output} days.",
         Phrases(
-            lines("""the days between {a} and {b}
-                  the number of days from {a} to {b}
-                  the distance in days from {a} to {b}"""),
-            lines("""count the days from {a} to {b}
-                  count the days between {a} and {b}"""),
-            lines("""how many days lie between {a} and {b}
-                  how many days pass from {a} to {b}"""),
+            lines("""the days (between {a} and {b}|from {a} until {b})
+                  the number of days (from {a} to {b}|between {a} and {b})
+                  the (distance|time|difference) in days (from {a} to {b}|between {a} and {b})
+                  how many days (lie|there are) between {a} and {b}"""),
+            lines("""count (the|all) days (from {a} to {b}|between {a} and {b})
+                  (calculate|work out|find) the (number of days|days) (from {a} to {b}|between {a} and {b})"""),
+            lines("""how many days (lie|are|were|are there) between {a} and {b}
+                  how many days (pass|is it|does it take) from {a} (to|until) {b}
+                  what is the number of days from {a} to {b}"""),
         ),
     ),
     Kind(
@@ -150,13 +171,18 @@ KINDS = (
         DELTA + "print(date.fromisoformat('{d}') + timedelta(days={n}))",
         "It is {output}.",
         Phrases(
-            lines("""the date {n} days after {d}
-                  the day {n} days later than {d}
-                  {d} plus {n} days"""),
+            lines("""the (date|day) {n} days (after|later than|past) {d}
+                  {d} (plus|and) {n} days
+                  the day that (comes|follows|lies) {n} days after {d}
+                  the date of {d} plus {n} days"""),
             lines("""add {n} days to {d}
-                  count {n} days on from {d}"""),
-            lines("""which day comes {n} days after {d}
-                  what is the date {n} days after {d}"""),
+                  (count|go) {n} days (on|forward) from {d}
+                  (calculate|find|work out) the (date|day) {n} days after {d}
+                  (calculate|find|work out) {d} (+|and) {n} days"""),
+            lines("""which (day|date) (comes|follows|lies|is it) {n} days after {d}
+                  what is the (date|day) {n} days after {d}
+                  what (day|date) is {n} days after {d}
+                  what is {d} plus {n} days"""),
         ),
     ),
     Kind(
@@ -166,13 +192,18 @@ KINDS = (
         DELTA + "print(date.today() + timedelta(days={n}))",
         "It will be {output}.",
         Phrases(
-            lines("""the date in {n} days
-                  the day {n} days from today
-                  today plus {n} days"""),
-            lines("""add {n} days to today
-                  count {n} days on from today"""),
-            lines("""which date is in {n} days
-                  what is the date {n} days from today"""),
+            lines("""the (date|day) in {n} days (time|)
+                  the (date|day) {n} days (from today|after today|ahead)
+                  today (plus|and) {n} days
+                  the (date|day) when {n} days (have passed|are over)
+                  the day that is {n} days from now"""),
+            lines("""add {n} days to (today|now|today's date)
+                  (count|go) {n} days (on|forward) from (today|now)
+                  (calculate|find|work out) the (date|day) (in {n} days|{n} days from now|{n} days after today)"""),
+            lines("""which (date|day) is (in {n} days|{n} days from now|it in {n} days)
+                  what is the (date|day) {n} days (from today|from now|after today)
+                  what (date|day) (will it be|comes) in {n} days
+                  what will the date be in {n} days"""),
         ),
     ),
     Kind(
@@ -182,13 +213,18 @@ KINDS = (
         DELTA + "print(date.today() - timedelta(days={n}))",
         "It was {output}.",
         Phrases(
-            lines("""the date {n} days before today
-                  the day {n} days back
-                  today minus {n} days"""),
-            lines("""subtract {n} days from today
-                  go back {n} days from today"""),
-            lines("""which date was it {n} days back
-                  what was the date {n} days before today"""),
+            lines("""the (date|day) {n} days (before today|back|earlier)
+                  today minus {n} days
+                  the (date|day) as it was {n} days ago
+                  the day that was {n} days ago
+                  the date of {n} days ago"""),
+            lines("""subtract {n} days from (today|now|today's date)
+                  (count|go) {n} days (back|backwards) from (today|now)
+                  go back {n} days from (today|now)
+                  (calculate|find|work out) the (date|day) (of {n} days ago|{n} days back|{n} days ago)"""),
+            lines("""which (date|day) was (it {n} days back|{n} days ago|it {n} days ago)
+                  what was the (date|day) {n} days (before today|ago|back)
+                  what day was it {n} days (ago|back)"""),
         ),
     ),
 )

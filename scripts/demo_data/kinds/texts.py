@@ -38,18 +38,23 @@ KINDS = (
         "There are {output}.",
         Phrases(
             lines("""the number of {q} in {w}
-                  the count of letter {q} in {w}
-                  how often {q} occurs in {w}
-                  the number of letters {q} in the word {w}"""),
-            lines("""count the {q} in {w}
-                  count letter {q} in the word {w}
-                  count every {q} in the word {w}"""),
-            lines("""how often does {q} occur in {w}
-                  how many letters {q} are there in {w}
-                  how many {q} does {w} contain
-                  how many {c}s do you find in {w}
-                  how many {c}'s does {w} have
-                  how often is the letter {q} in {w}"""),
+                  the (count|number) of (the letter|letter) {q} in {w}
+                  how (often|many times) {q} (occurs|appears|comes) in {w}
+                  the number of letters {q} in the word {w}
+                  how many {q} (there are|are) in {w}"""),
+            lines("""count (the|all|every) {q} in {w}
+                  count (letter|the letter) {q} in (the word |){w}
+                  count (every|all) {q} in the word {w}
+                  count how (often|many times) {q} (is|appears|comes up) in {w}
+                  (find|say) how many {c}'s there are in {w}"""),
+            lines("""how often does {q} (occur|appear|come up) in {w}
+                  how many letters {q} are (there |)in {w}
+                  how many {q} does {w} (contain|have)
+                  how many {c}s do you (find|see|count) in {w}
+                  how many {c}'s (does {w} have|are there in {w}|do you count in {w})
+                  how often is the letter {q} in {w}
+                  how many times (is|can you find|do you see) {q} in {w}
+                  how many {c}s are there in (the word |){w}"""),
         ),
     ),
     Kind(
@@ -59,14 +64,19 @@ KINDS = (
         "print(len('{t}'))",
         "It has {output} letters.",
         Phrases(
-            lines("""the length of {w}
+            lines("""the length of (the word |){w}
                   the number of letters in {w}
-                  the letter count of the word {w}"""),
-            lines("""count the letters of {w}
-                  count all letters in the word {w}"""),
-            lines("""how long is the word {w}
-                  how many letters are in {w}
-                  of how many letters is {w} made"""),
+                  the letter count of (the word |){w}
+                  how (long {w} is|many letters {w} has)
+                  the number of (characters|letters) in the word {w}"""),
+            lines("""count (the letters|all letters|every letter) of (the word |){w}
+                  count all letters in the word {w}
+                  (find|measure|calculate) the length of (the word |){w}"""),
+            lines("""how long is (the word |){w}
+                  how many letters are (there |)in {w}
+                  how many letters does {w} (contain|have)
+                  of how many letters is {w} made
+                  what is the (length|number of letters) of {w}"""),
         ),
     ),
     Kind(
@@ -77,11 +87,15 @@ KINDS = (
         "There are {output} vowels.",
         Phrases(
             lines("""the number of vowels in {w}
-                  the vowel count of {w}"""),
-            lines("""count the vowels in {w}
-                  count every vowel of the word {w}"""),
-            lines("""how many vowels are in {w}
-                  how many vowels does the word {w} contain"""),
+                  the (vowel count|count of vowels) (of|in) {w}
+                  how many vowels (are in {w}|{w} has)"""),
+            lines("""count (the|all) vowels in {w}
+                  count every vowel (of|in) the word {w}
+                  (find|say) how many vowels are in {w}"""),
+            lines("""how many vowels are (there |)in {w}
+                  how many vowels does (the word |){w} contain
+                  how many vowels does the word {w} have
+                  what is the number of vowels in {w}"""),
         ),
     ),
     Kind(
@@ -91,14 +105,18 @@ KINDS = (
         "print('{t}'[::-1])",
         "Backwards it reads {output}.",
         Phrases(
-            lines("""{w} backwards
-                  the word {w} in reverse
-                  the reverse of {w}"""),
+            lines("""{w} (backwards|in reverse|reversed|spelled backwards)
+                  the word {w} (in reverse|from back to front|reversed)
+                  the (reverse|reversal) of (the word |){w}
+                  what {w} is backwards"""),
             lines("""reverse {w}
-                  turn the word {w} around
-                  write {w} backwards"""),
-            lines("""what is {w} backwards
-                  how does {w} read in reverse"""),
+                  (turn|flip) the word {w} around
+                  (write|spell|print|say) (the word |){w} backwards
+                  reverse the (letters|order of the letters) of {w}"""),
+            lines("""what is (the word |){w} (backwards|in reverse|reversed)
+                  how does {w} read (in reverse|backwards)
+                  how do (you|I) (spell|write) {w} backwards
+                  what do (you|I|we) get when (you|I|we) reverse {w}"""),
         ),
     ),
     Kind(
@@ -108,13 +126,16 @@ KINDS = (
         "print('{t}'.upper())",
         "In capitals: {output}",
         Phrases(
-            lines("""{w} in capitals
-                  the word {w} in upper case"""),
-            lines("""put {w} in capitals
-                  turn {w} into upper case
-                  capitalize every letter of {w}"""),
-            lines("""what is {w} in capitals
-                  how does {w} look in upper case"""),
+            lines("""{w} in (capitals|capital letters|big letters|uppercase)
+                  the word {w} in (upper case|capitals|capital letters)
+                  the upper case (form|version) of {w}"""),
+            lines("""(put|turn|print) {w} (in|into) (capitals|upper case|capital letters)
+                  (write|spell) {w} in (capital letters|big letters|upper case)
+                  (capitalize|enlarge) every letter of {w}
+                  make {w} upper case"""),
+            lines("""what is {w} in (capitals|capital letters|uppercase)
+                  how does {w} look in (upper case|capitals)
+                  how do (you|I) write {w} in (capitals|capital letters|upper case)"""),
         ),
     ),
     Kind(
@@ -125,11 +146,15 @@ KINDS = (
         "There are {output} words.",
         Phrases(
             lines("""the number of words in {w}
-                  the word count of {w}"""),
-            lines("""count the words in {w}
-                  count every word of {w}"""),
+                  the (word count|count of words) (of|in) {w}
+                  how many words {w} has"""),
+            lines("""count (the|these) words in {w}
+                  count every word (of|in) {w}
+                  (find|say) how many words are in {w}"""),
             lines("""how many words are in {w}
-                  how many words does {w} contain"""),
+                  how many words does {w} (contain|have)
+                  of how many words is {w} made
+                  what is the number of words in {w}"""),
         ),
     ),
 )

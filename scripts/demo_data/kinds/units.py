@@ -48,20 +48,21 @@ KINDS = (
         "print({f})",
         "That is {output}.",
         Phrases(
-            lines("""{v} {u} in {o}
-                  {v} {u} to {o}
+            lines("""{v} {u} (in|to|as|into) {o}
                   the value of {v} {u} in {o}
-                  {v} {u} as {o}
-                  the number of {o} in {v} {u}"""),
-            lines("""convert {v} {u} to {o}
-                  change {v} {u} into {o}
-                  turn {v} {u} into {o}
-                  express {v} {u} as {o}
-                  write {v} {u} in {o}"""),
-            lines("""how much is {v} {u} in {o}
+                  the number of {o} in {v} {u}
+                  {v} {u} (expressed|measured|given|converted) in {o}
+                  how (much {v} {u} is in {o}|many {o} {v} {u} are)"""),
+            lines("""convert {v} {u} (to|from {u} to) {o}
+                  (change|turn|transform) {v} {u} into {o}
+                  express {v} {u} (as|in) {o}
+                  (write|give|say) {v} {u} in {o}
+                  (calculate|work out|find) {v} {u} in {o}"""),
+            lines("""how much (is|are) {v} {u} in {o}
                   what is {v} {u} in {o}
-                  how many {o} make {v} {u}
-                  how many {o} is {v} {u}"""),
+                  how many {o} (make|is|give) {v} {u}
+                  how many {o} are there in {v} {u}
+                  what does {v} {u} (make|give|equal) in {o}"""),
         ),
     ),
 )
