@@ -62,6 +62,9 @@ class ModelArgs:
         for key in ("vision_encoder", "multimodal", "yarn", "llama_4_scaling", "quantization", "q_lora_rank"):
             if params.get(key):
                 raise SystemExit(f"Error: one_file_ref does not implement {key!r} of {folder / 'params.json'}")
+        params.setdefault("sliding_window", params.get("_sliding_window"))
+        if isinstance(params["sliding_window"], str):
+            params["sliding_window"] = json.loads(params["sliding_window"])
         if params.get("moe"):
             params["moe"] = MoeArgs(**{f.name: params["moe"][f.name] for f in fields(MoeArgs)})
         names = {f.name for f in fields(cls)}

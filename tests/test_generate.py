@@ -1,6 +1,8 @@
 """generate(): the meaning that scripts of mistral_inference rely on, held to the plain recomputation."""
 
+import gc
 import random
+import weakref
 from pathlib import Path
 
 import pytest
@@ -150,15 +152,59 @@ def test_a_call_that_found_too_little_memory_succeeds_when_there_is_more(
     def answer() -> list[list[int]]:
         return generate(PROMPTS[:2], dense.model, max_tokens=300, temperature=0.0)[0]
 
-    dense.model.kept_engine = None
+    dense.model.kept_kv = None
     with monkeypatch.context() as patch:
-        patch.setattr("mistral_local.engine.memory.free_bytes", lambda device: 100_000)
+        patch.setattr("mistral_local.engine.kv_memory.free_bytes", lambda device: 100_000)
         with pytest.raises(OutOfMemoryError, match="need a KV cache of 323 tokens"):
             answer()
     assert [len(row) for row in answer()] == [300, 300]
-    engine = dense.model.kept_engine
+    kv = dense.model.kept_kv
     answer()
-    assert dense.model.kept_engine is engine
+    assert dense.model.kept_kv is kv
+
+
+def test_a_smaller_call_runs_on_the_cache_of_a_larger_one(dense: Pair) -> None:
+    generate(PROMPTS[:3], dense.model, max_tokens=30, temperature=0.0)
+    kv = dense.model.kept_kv
+    tokens, _ = generate(PROMPTS[:1], dense.model, max_tokens=5, temperature=0.0)
+    assert dense.model.kept_kv is kv
+    assert tokens == [dense.expected(PROMPTS[0], 5)[0]]
+
+
+def test_a_model_that_is_dropped_goes_at_once(tmp_path: Path) -> None:
+    model = Pair(tmp_path).model
+    generate(PROMPTS[:1], model, max_tokens=3, temperature=0.0)
+    alive = weakref.ref(model)
+    gc.disable()
+    try:
+        del model
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_negative_seeds_are_seeds_of_their_own(dense: Pair) -> None:
+    rows = [
+        generate(PROMPTS[:2], dense.model, max_tokens=12, temperature=1.5, top_p=1.0, seed=seed)[0]
+        for seed in (1, -1, 1)
+    ]
+    assert rows[0] == rows[2] != rows[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_tokens": 2.5}, "max_tokens: expected an integer"),
+        ({"seed": 1.5}, "seed: expected an integer"),
+        ({"chunk_size": True}, "chunk_size: expected an integer"),
+        ({"encoded_prompts": [[1.0]]}, "encoded_prompts: expected lists of token ids, row 0"),
+        ({"encoded_prompts": [[1], torch.tensor([1])]}, "encoded_prompts: expected lists of token ids, row 1"),
+    ],
+)
+def test_arguments_of_the_wrong_type_are_refused_by_name(dense: Pair, options: dict[str, object], message: str) -> None:
+    call = {"encoded_prompts": [[1]], "model": dense.model, "max_tokens": 3, "temperature": 0.0} | options
+    with pytest.raises(RequestError, match=message):
+        generate(**call)  # type: ignore[arg-type]
 
 
 def test_no_prompts_give_no_rows(dense: Pair) -> None:

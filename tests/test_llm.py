@@ -111,6 +111,14 @@ def test_a_batch_gives_what_each_prompt_gives_alone(llm: LLM) -> None:
     assert together == [llm.complete(text, max_tokens=20).text for text in texts]
 
 
+def test_answers_of_a_batch_are_timed_when_they_are_written(llm: LLM) -> None:
+    answers = llm.complete_batch(["This is a test", "A", "def f"], max_tokens=20, ignore_eos=True)
+    for answer in answers:
+        assert answer.usage.completion_tokens == 20
+        assert 0.0001 < answer.usage.time_to_first_token_s < 10
+        assert 1 < answer.usage.decode_tokens_per_s < 20_000
+
+
 def test_max_tokens_ends_an_answer_and_says_so(llm: LLM) -> None:
     answer = llm.complete("This is a test", max_tokens=1)
     assert (answer.finish_reason, answer.usage.completion_tokens) == ("length", 1)

@@ -5,10 +5,11 @@ from typing import Any
 
 from mistral_local.config import EngineConfig
 from mistral_local.engine.engine import Engine
+from mistral_local.engine.kv_memory import KVMemory
 from mistral_local.engine.sequence import Sequence
 from mistral_local.errors import MistralLocalError, RequestError
 from mistral_local.model.transformer import Transformer
-from mistral_local.sampling.params import SamplingParams
+from mistral_local.sampling.params import SamplingParams, row_seed
 
 CONTEXT_STEP = 256
 """The KV cache is sized in steps of so many tokens, so that the next call can often use it again."""
@@ -49,34 +50,27 @@ def generate(
     Raises:
         RequestError: if a prompt or an option cannot be served.
         OutOfMemoryError: if the KV cache does not fit.
+
+    One call at a time per model; AsyncEngine serves many callers.
     """
-    if any(images):
-        raise RequestError("images: this model has no vision encoder")
-    if max_tokens < 0:
-        raise RequestError(f"max_tokens: expected at least 0, got {max_tokens}")
-    if chunk_size is not None and chunk_size < 1:
-        raise RequestError(f"chunk_size: expected at least 1, got {chunk_size}")
+    _check_call(model, encoded_prompts, images, max_tokens=max_tokens, chunk_size=chunk_size, seed=seed)
     if not encoded_prompts:
         return [], []
-    longest = max(len(prompt) for prompt in encoded_prompts) + max_tokens
-    if longest > model.args.context_length:
-        raise RequestError(
-            f"prompt and max_tokens need {longest} tokens, the context of this model has {model.args.context_length}"
-        )
     # Scoring alone samples one token too, which is dropped.
     params = [
         SamplingParams(
             max_tokens=max(1, max_tokens),
             temperature=temperature,
             top_p=top_p,
-            seed=None if seed is None else _row_seed(seed, row),
+            seed=None if seed is None else row_seed(seed, row),
             stop_token_ids=frozenset() if eos_id is None else frozenset([eos_id]),
             logprobs=True,
             prompt_logprobs=prompt_logprobs,
         )
         for row in range(len(encoded_prompts))
     ]
-    engine = _engine_for(model, num_prompts=len(encoded_prompts), longest=longest + 1, chunk_size=chunk_size)
+    longest = max(map(len, encoded_prompts)) + max_tokens + 1
+    engine = _make_engine(model, num_prompts=len(encoded_prompts), longest=longest, chunk_size=chunk_size)
     sequences = _run(engine, encoded_prompts, params)
     if max_tokens == 0:
         return [], [sequence.prompt_logprobs for sequence in sequences]
@@ -84,6 +78,35 @@ def generate(
         [sequence.new_tokens for sequence in sequences],
         [sequence.prompt_logprobs + sequence.logprobs for sequence in sequences],
     )
+
+
+def _check_call(
+    model: Transformer,
+    prompts: list[list[int]],
+    images: Items[Items[Any]],
+    *,
+    max_tokens: int,
+    chunk_size: int | None,
+    seed: int | None,
+) -> None:
+    """Refuse what cannot be, before anything is computed."""
+    if any(images or ()):
+        raise RequestError("images: this model has no vision encoder")
+    for name, value, low in (("max_tokens", max_tokens, 0), ("chunk_size", chunk_size, 1), ("seed", seed, None)):
+        if value is None and name != "max_tokens":
+            continue
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise RequestError(f"{name}: expected an integer, got {value!r}")
+        if low is not None and value < low:
+            raise RequestError(f"{name}: expected at least {low}, got {value}")
+    for row, prompt in enumerate(prompts):
+        if not isinstance(prompt, list) or not all(isinstance(token, int) for token in prompt):
+            raise RequestError(f"encoded_prompts: expected lists of token ids, row {row} is another type")
+    longest = max(map(len, prompts), default=0) + max_tokens
+    if longest > model.args.context_length:
+        raise RequestError(
+            f"prompt and max_tokens need {longest} tokens, the context of this model has {model.args.context_length}"
+        )
 
 
 def _run(engine: Engine, prompts: list[list[int]], params: list[SamplingParams]) -> list[Sequence]:
@@ -101,21 +124,16 @@ def _run(engine: Engine, prompts: list[list[int]], params: list[SamplingParams])
     return sequences
 
 
-def _row_seed(seed: int, row: int) -> int:
-    return (seed << 32) + row
-
-
-def _engine_for(model: Transformer, *, num_prompts: int, longest: int, chunk_size: int | None) -> Engine:
-    """The engine of an earlier call where it fits, else a new one; the model keeps it."""
+def _make_engine(model: Transformer, *, num_prompts: int, longest: int, chunk_size: int | None) -> Engine:
+    """An engine for one call, on the KV cache of the last call if that suits; the model keeps it for the next."""
     config = EngineConfig(
         max_num_seqs=min(num_prompts, model.args.max_batch_size or num_prompts),
         max_context=-(-longest // CONTEXT_STEP) * CONTEXT_STEP,
         max_prefill_chunk=chunk_size,
     )
-    kept = model.kept_engine
-    # One that found less memory than it wanted is not kept: there may be more now.
-    if isinstance(kept, Engine) and kept.can_serve(config) and kept.max_context >= config.max_context:
-        return kept
-    kept = model.kept_engine = None  # its KV cache goes before the new one comes
-    model.kept_engine = engine = Engine(model, config)
+    kept, model.kept_kv = model.kept_kv, None
+    if not (isinstance(kept, KVMemory) and kept.suits(model, config)):
+        kept = None  # it goes before the new one comes
+    engine = Engine(model, config, kept)
+    model.kept_kv = engine.kv
     return engine

@@ -82,7 +82,12 @@ def uncached_batch(input_ids: Tensor, seqlens: list[int]) -> Batch:
     Raises:
         ShapeError: if the lengths are not positive or do not add up to the number of tokens.
     """
-    if input_ids.ndim != 1 or sum(seqlens) != input_ids.shape[0] or any(length < 1 for length in seqlens):
+    if (
+        not seqlens
+        or input_ids.ndim != 1
+        or sum(seqlens) != input_ids.shape[0]
+        or any(length < 1 for length in seqlens)
+    ):
         raise ShapeError(f"input_ids: expected [sum(seqlens)] with seqlens {seqlens}, got {list(input_ids.shape)}")
     spans, start = [], 0
     for length in seqlens:

@@ -56,7 +56,13 @@ class Stopwatch:
         self._random = random.Random(0)
         context = prompt_tokens + new_tokens
         self._engine = Engine(
-            model, EngineConfig(max_num_seqs=batch_size, max_context=context + 1, max_num_batched_tokens=8192)
+            model,
+            EngineConfig(
+                max_num_seqs=batch_size,
+                max_context=context + 1,
+                max_num_batched_tokens=batch_size
+                * prompt_tokens,  # all prompts in one step, so that all decode together
+            ),
         )
 
     def run(self) -> tuple[float, float]:

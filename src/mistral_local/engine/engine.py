@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from mistral_local.config import EngineConfig
-from mistral_local.engine.memory import plan_kv_cache
+from mistral_local.engine.kv_memory import KVMemory
 from mistral_local.engine.model_runner import ModelRunner
 from mistral_local.engine.scheduler import Scheduler
 from mistral_local.engine.sequence import SampledToken, Sequence
 from mistral_local.engine.stats import EngineStats, StatsRecorder
 from mistral_local.errors import EmptyPromptError, OutOfMemoryError, PromptTooLongError, TokenIdError
 from mistral_local.kvcache.block_pool import BlockPool
-from mistral_local.kvcache.storage import KVCache
 from mistral_local.model.transformer import Transformer
 from mistral_local.sampling.params import SamplingParams
 
@@ -24,23 +22,26 @@ class Engine:
     Not thread-safe: one thread adds, steps and aborts.
     """
 
-    def __init__(self, model: Transformer, config: EngineConfig) -> None:
+    def __init__(self, model: Transformer, config: EngineConfig, kv: KVMemory | None = None) -> None:
+        """Make an engine.
+
+        Args:
+            kv: memory of an earlier engine that has no work any more, which suits this one; None allocates.
+
+        Raises:
+            OutOfMemoryError: if there is no memory for keys and values.
+        """
         self.config = config
         self.model = model
-        num_blocks = plan_kv_cache(model.args, config, device=model.device, dtype=model.dtype)
-        self.pool = BlockPool(num_blocks)
-        self.scheduler = Scheduler(config, self.pool)
-        cache = KVCache(
-            n_layers=model.args.n_layers,
-            num_blocks=num_blocks,
-            block_size=config.block_size,
-            n_kv_heads=model.args.n_kv_heads,
-            head_dim=model.args.head_dim,
-            dtype=model.dtype,
-            device=model.device,
-        )
-        self._runner = ModelRunner(model, cache)
+        self.kv = KVMemory.allocate(model, config) if kv is None else kv
+        self.scheduler = Scheduler(config, self.kv.pool)
+        self._runner = ModelRunner(model, self.kv.cache)
         self._recorder = StatsRecorder()
+
+    @property
+    def pool(self) -> BlockPool:
+        """The books of the KV cache."""
+        return self.kv.pool
 
     @property
     def has_work(self) -> bool:
@@ -62,13 +63,6 @@ class Engine:
         """Most tokens of one sequence, prompt and answer together."""
         return min(self.config.max_context, self.kv_tokens)
 
-    def can_serve(self, config: EngineConfig) -> bool:
-        """Whether an engine of this configuration could do no more than this one, on the model as it is now."""
-        same = replace(config, max_context=self.config.max_context) == self.config
-        cached = self._runner.cache.layers[0].k
-        is_current = (cached.device, cached.dtype) == (self.model.device, self.model.dtype)
-        return same and is_current and config.max_context <= self.config.max_context
-
     def add(self, prompt: list[int], params: SamplingParams) -> Sequence:
         """Queue a prompt; the sequence that is returned fills up while the engine steps.
 
@@ -79,7 +73,7 @@ class Engine:
         """
         self._check_prompt(prompt)
         params.check_ids(self.model.args.vocab_size)
-        sequence = Sequence(list(prompt), len(prompt), params, self.model.fingerprint())
+        sequence = Sequence(list(prompt), len(prompt), params, self.model.weights_version().to_bytes(8, "little"))
         if sequence.max_len > self.config.max_context:
             raise PromptTooLongError(
                 f"prompt and answer need {sequence.max_len} tokens, the context has {self.config.max_context}"
@@ -158,12 +152,13 @@ class Engine:
                 self.abort(sequence)
 
     def _take(self, sequence: Sequence, choice: SampledToken) -> None:
-        if sequence.num_new_tokens == 0:
-            self._recorder.first_token(sequence)
         if choice.token < 0:
             sequence.finish("error", "the model's logits are not finite; the weights may be damaged")
-        else:
-            sequence.append(choice)
+            return
+        is_first = sequence.first_token_at is None
+        sequence.append(choice)
+        if is_first:
+            self._recorder.first_token(sequence)
 
     def _release_finished(self) -> None:
         self._recorder.finished(self.scheduler.release_finished())

@@ -55,7 +55,8 @@ class Sequence:
         num_cached_tokens: of the prompt, how many the cache knew when it was let in.
         finish_reason: why it ended: a stop token, a length limit, its caller, or an error.
         error: what went wrong, when finish_reason is "error".
-        arrived_at, scheduled_at: when it was queued and when it first ran, in seconds of time.perf_counter().
+        arrived_at, scheduled_at, first_token_at, last_token_at: when it was queued, first ran, got its first token and
+            its latest, in seconds of time.perf_counter().
     """
 
     tokens: list[int]
@@ -75,11 +76,14 @@ class Sequence:
     error: str | None = None
     arrived_at: float = field(default_factory=time.perf_counter)
     scheduled_at: float | None = None
+    first_token_at: float | None = None
+    last_token_at: float | None = None
     _random: random.Random = field(init=False)
     _seen: SeenTokens | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self._random = random.Random(self.params.seed)
+        # As text, because a number would lose its sign.
+        self._random = random.Random(None if self.params.seed is None else str(self.params.seed))
         self._seen = SeenTokens(self.tokens) if self.params.has_penalties else None
 
     @property
@@ -116,6 +120,8 @@ class Sequence:
 
     def append(self, choice: SampledToken) -> None:
         """Take the next token, or end the sequence by it."""
+        self.last_token_at = time.perf_counter()
+        self.first_token_at = self.first_token_at or self.last_token_at
         if choice.token in self.params.stop_token_ids:
             self.finish("stop")
             return

@@ -65,10 +65,11 @@ class StatsRecorder:
         self._forget()
 
     def first_token(self, sequence: Sequence) -> None:
-        """Note that a sequence has its first token now."""
-        now = time.perf_counter()
-        queue_time = (sequence.scheduled_at or now) - sequence.arrived_at
-        self._firsts.append((now, now - sequence.arrived_at, queue_time))
+        """Note that a sequence has got its first token."""
+        if sequence.scheduled_at is None or sequence.first_token_at is None:
+            return
+        now, arrived = sequence.first_token_at, sequence.arrived_at
+        self._firsts.append((now, now - arrived, sequence.scheduled_at - arrived))
         self.cached_tokens += sequence.num_cached_tokens
 
     def finished(self, sequences: Iterable[Sequence]) -> None:

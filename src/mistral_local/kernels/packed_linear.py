@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from mistral_local.kernels.tensor_watch import TensorWatch
+
 
 def reasons_against_packing(weight: Tensor) -> list[str]:
     """Why a weight cannot be packed; empty when it can."""
@@ -30,21 +32,16 @@ class LinearProduct:
 
     def __init__(self) -> None:
         self._packed: Tensor | None = None
-        self._packed_from = (0, 0)
+        self._packed_from: TensorWatch | None = None
 
     def pack(self, weight: Tensor) -> None:
         """Copy a weight [out, in] for which reasons_against_packing() has none."""
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), 1)
-        self._packed_from = _identity(weight)
+        self._packed_from = TensorWatch(weight)
 
     def __call__(self, x: Tensor, weight: Tensor) -> Tensor:
         """[T, in], [out, in] -> [T, out]."""
-        if self._packed is not None and self._packed_from == _identity(weight):
+        if self._packed_from is not None and self._packed_from.sees(weight):
             return torch.ops.mkldnn._linear_pointwise(x, self._packed, None, "none", [], "")
-        self._packed = None
+        self._packed = self._packed_from = None
         return linear(x, weight)
-
-
-def _identity(weight: Tensor) -> tuple[int, int]:
-    """Address and version: another tensor, or a write in place, gives another pair."""
-    return weight.data_ptr(), weight._version

@@ -12,6 +12,7 @@ from torch import nn
 
 from mistral_local.args import TransformerArgs
 from mistral_local.errors import UsageError
+from mistral_local.kernels.tensor_watch import TensorWatch
 from mistral_local.weights.checkpoint import open_checkpoint
 from mistral_local.weights.load import load_weights
 from mistral_local.weights.lora import merge_lora
@@ -24,8 +25,10 @@ class ModelBase(nn.Module):
     def __init__(self, args: TransformerArgs) -> None:
         super().__init__()
         self.args = args
-        self.kept_engine: object | None = None
-        """What generate() ran on last; it lives as long as the weights."""
+        self._watches: list[TensorWatch] = []
+        self._weights_version = 0
+        self.kept_kv: object | None = None
+        """The KV cache that generate() used last; it lives as long as the weights."""
 
     @property
     def device(self) -> torch.device:
@@ -83,10 +86,16 @@ class ModelBase(nn.Module):
         """Where each tensor of a native checkpoint goes: its published name -> parameter, and place in it."""
         return dict(chain.from_iterable(_slots(name, parameter) for name, parameter in self.named_parameters()))
 
-    def fingerprint(self) -> bytes:
-        """Stands for the weights as they are now: another tensor or a write in place gives another one."""
-        versions = ((p.data_ptr(), 0 if p.is_inference() else p._version) for p in self.parameters())
-        return hash(tuple(versions)).to_bytes(8, "little", signed=True)
+    def weights_version(self) -> int:
+        """A number that changes when any weight has been replaced or written since the last call."""
+        parameters = list(self.parameters())
+        is_current = len(self._watches) == len(parameters) and all(
+            watch.sees(parameter) for watch, parameter in zip(self._watches, parameters, strict=True)
+        )
+        if not is_current:
+            self._watches = [TensorWatch(parameter) for parameter in parameters]
+            self._weights_version += 1
+        return self._weights_version
 
     def load_lora(self, path: str | Path, scaling: float = 2.0) -> None:
         """Merge a native LoRA file into the weights: W += scaling * B @ A (arXiv:2106.09685).

@@ -104,6 +104,11 @@ class SamplingParams:
                     raise TokenIdError(f"{name}: token id {token} is outside the vocabulary of {vocab_size}")
 
 
+def row_seed(seed: int, row: int) -> int:
+    """The seed of one row of a batch; every pair gives another, negative seeds included, and row 0 keeps its own."""
+    return (seed << 32) ^ row if row else seed
+
+
 def check_distribution(*, temperature: float, top_p: float) -> None:
     """Refuse a distribution that nothing can be sampled from.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Iterator
 
 from mistral_local.engine.engine import Engine
@@ -70,7 +69,7 @@ class AnswerStream(Iterator[Event]):
     ) -> None:
         self._engine, self._sequence = engine, sequence
         parser = AnswerParser(tokenizer, stop=stop, parses_tools=parses_tools)
-        self._events = _events(engine, sequence, tokenizer, parser, _Clock())
+        self._events = _events(engine, sequence, tokenizer, parser)
 
     def __next__(self) -> Event:
         return next(self._events)
@@ -85,7 +84,7 @@ class AnswerStream(Iterator[Event]):
 
 
 def _events(
-    engine: Engine, sequence: Sequence, tokenizer: Tokenizer, parser: AnswerParser, clock: _Clock
+    engine: Engine, sequence: Sequence, tokenizer: Tokenizer, parser: AnswerParser
 ) -> Generator[Event, None, None]:
     """Yield the events of a sequence.
 
@@ -95,8 +94,9 @@ def _events(
     Raises:
         MistralLocalError: if the model's numbers went wrong.
     """
+    num_tokens = 0
     for token in engine.stream(sequence):
-        clock.tick()
+        num_tokens += 1
         yield from parser.push(token)
         if parser.is_stopped:
             break
@@ -107,7 +107,7 @@ def _events(
     yield from last
     has_calls = any(isinstance(event, ToolCallDelta) for event in last)
     reason = _finish_reason(sequence, is_stopped=parser.is_stopped, has_calls=has_calls)
-    yield Finished(reason, clock.usage(sequence), tokenizer.spell_out(sequence.new_tokens))
+    yield Finished(reason, _usage(sequence, num_tokens), tokenizer.spell_out(sequence.new_tokens))
 
 
 def collect(events: Iterator[Event]) -> Answer:
@@ -125,23 +125,27 @@ def collect(events: Iterator[Event]) -> Answer:
     return Answer(text, finished.finish_reason, finished.usage, tuple(calls), finished.raw_text)
 
 
-class _Clock:
-    """When the first and the last token came."""
+def collect_all(streams: list[AnswerStream]) -> list[Answer]:
+    """Join the events of answers that are written at the same time, reading them in turn."""
+    events: list[list[Event]] = [[] for _ in streams]
+    unread = dict(enumerate(streams))
+    while unread:
+        for row, stream in list(unread.items()):
+            event = next(stream, None)
+            if event is None:
+                del unread[row]
+            else:
+                events[row].append(event)
+    return [collect(iter(row)) for row in events]
 
-    def __init__(self) -> None:
-        self._start = self._first = self._last = time.perf_counter()
-        self._num_ticks = 0
 
-    def tick(self) -> None:
-        self._last = time.perf_counter()
-        if self._num_ticks == 0:
-            self._first = self._last
-        self._num_ticks += 1
-
-    def usage(self, sequence: Sequence) -> Usage:
-        seconds = self._last - self._first
-        rate = (self._num_ticks - 1) / seconds if self._num_ticks > 1 and seconds > 0 else 0.0
-        return Usage(sequence.num_prompt_tokens, self._num_ticks, self._first - self._start, rate)
+def _usage(sequence: Sequence, num_tokens: int) -> Usage:
+    """What an answer of so many tokens took; times are those at which the engine chose the tokens."""
+    first, last = sequence.first_token_at, sequence.last_token_at
+    if first is None or last is None:
+        return Usage(sequence.num_prompt_tokens, num_tokens)
+    rate = (sequence.num_new_tokens - 1) / (last - first) if last > first else 0.0
+    return Usage(sequence.num_prompt_tokens, num_tokens, first - sequence.arrived_at, rate)
 
 
 def _text_event(text: str) -> list[Event]:

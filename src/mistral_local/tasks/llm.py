@@ -16,7 +16,7 @@ from mistral_local.engine.sequence import Sequence
 from mistral_local.errors import RequestError, TokenizerError, UsageError
 from mistral_local.model.transformer import Transformer
 from mistral_local.sampling.params import Pooling
-from mistral_local.tasks.answer import AnswerStream, collect
+from mistral_local.tasks.answer import AnswerStream, collect, collect_all
 from mistral_local.tasks.chat import Message, chat_request
 from mistral_local.tasks.embeddings import embed
 from mistral_local.tasks.options import GenerationOptions
@@ -97,7 +97,8 @@ class LLM:
         try:
             for row, tokens in enumerate(encoded):
                 sequences.append(self._add(tokens, settings, row=row))
-            return [collect(AnswerStream(self._engine, s, self._tokenizer, stop=settings.stop)) for s in sequences]
+            streams = [AnswerStream(self._engine, s, self._tokenizer, stop=settings.stop) for s in sequences]
+            return collect_all(streams)
         finally:
             for sequence in sequences:
                 self._engine.abort(sequence)

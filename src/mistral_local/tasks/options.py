@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mistral_local.errors import RequestError
-from mistral_local.sampling.params import SamplingParams
+from mistral_local.sampling.params import SamplingParams, row_seed
 
 INTEGERS = ("max_tokens", "min_tokens", "top_k", "seed")
 MAY_BE_NONE = ("max_tokens", "seed")
@@ -87,6 +87,6 @@ class GenerationOptions:
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
             logit_bias=self.logit_bias,
-            seed=None if self.seed is None else self.seed + (row << 32),
+            seed=None if self.seed is None else row_seed(self.seed, row),
             stop_token_ids=frozenset() if self.ignore_eos else frozenset([eos_id]),
         )

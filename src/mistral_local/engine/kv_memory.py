@@ -1,0 +1,95 @@
+"""The KV cache of an engine: how large it may be, its books and its tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from mistral_local.config import EngineConfig
+from mistral_local.errors import OutOfMemoryError
+from mistral_local.kvcache.block_pool import BlockPool
+from mistral_local.kvcache.storage import KVCache, kv_bytes_per_token
+from mistral_local.memory import free_bytes, in_words, is_out_of_memory
+from mistral_local.model.transformer import Transformer
+
+CPU_SHARE = 0.25
+"""Of the free host memory, at most this much for keys and values."""
+
+CUDA_SHARE = 0.9
+"""Of the free device memory after loading, at most this much; the rest is for activations."""
+
+
+@dataclass(frozen=True, slots=True)
+class KVMemory:
+    """Which blocks belong to whom, and the tensors behind them.  Knows no model, so that a model may keep it."""
+
+    pool: BlockPool
+    cache: KVCache
+
+    @classmethod
+    def allocate(cls, model: Transformer, config: EngineConfig) -> KVMemory:
+        """Make room for every sequence's full context, or for as much as the memory that is free allows.
+
+        Raises:
+            OutOfMemoryError: if not even one block fits, or the allocation fails.
+        """
+        num_blocks = _plan(model, config)
+        args = model.args
+        try:
+            cache = KVCache(
+                n_layers=args.n_layers,
+                num_blocks=num_blocks,
+                block_size=config.block_size,
+                n_kv_heads=args.n_kv_heads,
+                head_dim=args.head_dim,
+                dtype=model.dtype,
+                device=model.device,
+            )
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            needed = in_words(num_blocks * _block_bytes(model, config))
+            raise OutOfMemoryError(f"the KV cache needs {needed} on {model.device}, which could not be had") from error
+        return cls(BlockPool(num_blocks), cache)
+
+    def suits(self, model: Transformer, config: EngineConfig) -> bool:
+        """Whether an engine of this model and configuration can use it and would gain nothing by more."""
+        cached = self.cache.layers[0].k
+        is_current = (cached.device, cached.dtype) == (model.device, model.dtype)
+        return (
+            is_current
+            and self.cache.block_size == config.block_size
+            and self.pool.num_blocks >= _wanted_blocks(config)
+            and self.pool.num_free == self.pool.num_blocks
+        )
+
+
+def _plan(model: Transformer, config: EngineConfig) -> int:
+    """Number of blocks."""
+    wanted, block_bytes = _wanted_blocks(config), _block_bytes(model, config)
+    limit = _limit_bytes(config, model.device)
+    if limit is None:
+        return wanted
+    if limit < block_bytes:
+        raise OutOfMemoryError(f"the KV cache needs {in_words(block_bytes)} a block, {in_words(limit)} may be used")
+    return min(wanted, limit // block_bytes)
+
+
+def _wanted_blocks(config: EngineConfig) -> int:
+    return config.max_num_seqs * -(-config.max_context // config.block_size)
+
+
+def _block_bytes(model: Transformer, config: EngineConfig) -> int:
+    args = model.args
+    return config.block_size * kv_bytes_per_token(
+        n_layers=args.n_layers, n_kv_heads=args.n_kv_heads, head_dim=args.head_dim, dtype=model.dtype
+    )
+
+
+def _limit_bytes(config: EngineConfig, device: torch.device) -> int | None:
+    """Bytes that the cache may take; None when nobody can say."""
+    if config.kv_memory_bytes is not None:
+        return config.kv_memory_bytes
+    free = free_bytes(device)
+    return None if free is None else int(free * (CUDA_SHARE if device.type == "cuda" else CPU_SHARE))
