@@ -121,7 +121,9 @@ def test_a_mask_shows_the_last_keys_to_the_last_query() -> None:
 
 
 def test_xformers_says_why_it_does_not_serve_a_cpu() -> None:
-    assert reasons_against_xformers(torch.device("cpu"), torch.bfloat16) == ["xformers runs on CUDA only, not on cpu"]
+    assert reasons_against_xformers(torch.device("cpu"), torch.bfloat16, 128) == [
+        "xformers runs on CUDA only, not on cpu"
+    ]
 
 
 @pytest.mark.parametrize("seqlens", [[3], [5, 0], [2, 2, 1], []])

@@ -215,6 +215,18 @@ def test_an_exception_in_a_step_leaves_no_blocks_behind(model: Transformer, monk
     assert again.finish_reason == "length"
 
 
+def test_a_step_without_memory_is_named_as_such(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = make_engine(model)
+
+    def run(step: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(engine._runner, "run", run)
+    with pytest.raises(OutOfMemoryError, match="no memory on cpu for a step of 3 tokens"):
+        engine.run([engine.add([1, 2, 3], GREEDY)])
+    assert engine.pool.num_free == engine.pool.num_blocks
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_random_traffic_keeps_the_books_and_every_survivor_equals_its_solo_run(model: Transformer, seed: int) -> None:
     rng = random.Random(seed)

@@ -74,7 +74,7 @@ def test_bf16_self_consistency_of_decoding_and_prefill(kind: str, tmp_path: Path
 
 
 @pytest.mark.skipif(
-    torch.cuda.is_available() and bool(reasons_against_xformers(CUDA, torch.bfloat16)),
+    torch.cuda.is_available() and bool(reasons_against_xformers(CUDA, torch.bfloat16, 64)),
     reason="xformers does not serve here",
 )
 @pytest.mark.parametrize("window", [None, 5])

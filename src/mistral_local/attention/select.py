@@ -9,13 +9,15 @@ from mistral_local.attention.sdpa import SdpaBackend
 from mistral_local.attention.xformers import XformersBackend
 
 
-def reasons_against_xformers(device: torch.device, dtype: torch.dtype) -> list[str]:
+def reasons_against_xformers(device: torch.device, dtype: torch.dtype, head_dim: int) -> list[str]:
     """Why xformers cannot serve; empty when it can.  Imports nothing of it unless the device is CUDA."""
     if device.type != "cuda":
         return [f"xformers runs on CUDA only, not on {device.type}"]
     reasons = []
     if dtype not in (torch.float16, torch.bfloat16):
         reasons.append(f"xformers' fast kernels take float16 and bfloat16, not {dtype}")
+    if head_dim % 8 or head_dim > 256:
+        reasons.append(f"xformers' fast kernels take head dimensions of 8, 16 .. 256, not {head_dim}")
     if torch.cuda.get_device_capability(device) < (8, 0):
         reasons.append("xformers' fast kernels need compute capability 8.0")
     try:
@@ -26,6 +28,6 @@ def reasons_against_xformers(device: torch.device, dtype: torch.dtype) -> list[s
 
 
 @cache
-def select_backend(device: torch.device, dtype: torch.dtype) -> AttentionBackend:
-    """The fastest backend that can serve this device and dtype."""
-    return SdpaBackend() if reasons_against_xformers(device, dtype) else XformersBackend()
+def select_backend(device: torch.device, dtype: torch.dtype, head_dim: int) -> AttentionBackend:
+    """The fastest backend that can serve a model."""
+    return SdpaBackend() if reasons_against_xformers(device, dtype, head_dim) else XformersBackend()

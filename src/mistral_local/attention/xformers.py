@@ -1,5 +1,7 @@
 """Attention by xformers' memory-efficient kernels: CUDA, for steps that prefill."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,8 @@ class XformersBackend(AttentionBackend):
 
     def __init__(self) -> None:
         self._decode = SdpaBackend()
+        self._step: AttentionMetadata | None = None
+        self._biases: dict[int | None, Any] = {}
 
     def attend(
         self,
@@ -32,7 +36,15 @@ class XformersBackend(AttentionBackend):
         if cache is not None and metadata.slot_mapping is not None:
             cache.write(k, v, metadata.slot_mapping)
             k, v = _gather(cache.k, metadata.spans), _gather(cache.v, metadata.spans)
-        return _attend_packed(q, k, v, metadata, window)
+        return _attend_packed(q, k, v, self._bias(metadata, window, q.device))
+
+    def _bias(self, metadata: AttentionMetadata, window: int | None, device: torch.device) -> Any:
+        """The mask of this step, made once for all layers of one window."""
+        if self._step is not metadata:
+            self._step, self._biases = metadata, {}
+        if window not in self._biases:
+            self._biases[window] = _make_bias(metadata, window, device)
+        return self._biases[window]
 
 
 def _gather(cached: Tensor, spans: tuple[SequenceSpan, ...]) -> Tensor:
@@ -41,17 +53,9 @@ def _gather(cached: Tensor, spans: tuple[SequenceSpan, ...]) -> Tensor:
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
-def _attend_packed(q: Tensor, k: Tensor, v: Tensor, metadata: AttentionMetadata, window: int | None) -> Tensor:
+def _attend_packed(q: Tensor, k: Tensor, v: Tensor, bias: Any) -> Tensor:
     from xformers.ops import memory_efficient_attention
-    from xformers.ops.fmha.attn_bias import BlockDiagonalCausalFromBottomRightMask, BlockDiagonalMask
 
-    query_lens = [span.query_len for span in metadata.spans]
-    context_lens = [span.context_len for span in metadata.spans]
-    if window is None:
-        bias = BlockDiagonalCausalFromBottomRightMask.from_seqlens(query_lens, context_lens, device=q.device)
-    else:
-        whole = BlockDiagonalMask.from_seqlens(query_lens, context_lens, device=q.device)
-        bias = whole.make_local_attention_from_bottomright(window)
     num_queries, n_heads, head_dim = q.shape
     n_kv_heads = k.shape[1]
     groups = n_heads // n_kv_heads
@@ -59,3 +63,15 @@ def _attend_packed(q: Tensor, k: Tensor, v: Tensor, metadata: AttentionMetadata,
     k, v = (t[None, :, :, None].expand(-1, -1, -1, groups, -1) for t in (k, v))  # [1, S, K, G, D], not copied
     mixed: Tensor = memory_efficient_attention(q, k, v, bias)
     return mixed.reshape(num_queries, n_heads, head_dim)
+
+
+def _make_bias(metadata: AttentionMetadata, window: int | None, device: torch.device) -> Any:
+    """xformers' mask: block-diagonal, causal from the last key of each sequence back."""
+    from xformers.ops.fmha.attn_bias import BlockDiagonalCausalFromBottomRightMask, BlockDiagonalMask
+
+    query_lens = [span.query_len for span in metadata.spans]
+    context_lens = [span.context_len for span in metadata.spans]
+    if window is None:
+        return BlockDiagonalCausalFromBottomRightMask.from_seqlens(query_lens, context_lens, device=device)
+    whole = BlockDiagonalMask.from_seqlens(query_lens, context_lens, device=device)
+    return whole.make_local_attention_from_bottomright(window)

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from mistral_local.config import EngineConfig
 from mistral_local.engine.kv_memory import KVMemory
 from mistral_local.engine.model_runner import ModelRunner
-from mistral_local.engine.scheduler import Scheduler
+from mistral_local.engine.scheduler import Scheduled, Scheduler
 from mistral_local.engine.sequence import SampledToken, Sequence
 from mistral_local.engine.stats import EngineStats, StatsRecorder
 from mistral_local.errors import EmptyPromptError, OutOfMemoryError, PromptTooLongError, TokenIdError
 from mistral_local.kvcache.block_pool import BlockPool
+from mistral_local.memory import is_out_of_memory
 from mistral_local.model.transformer import Transformer
 from mistral_local.sampling.params import SamplingParams
 
@@ -90,9 +91,12 @@ class Engine:
 
         Returns:
             The sequences that got a token or ended.
+
+        Raises:
+            OutOfMemoryError: if the device has no memory for the step; nothing was computed.
         """
         step = self.scheduler.schedule()
-        sampled = self._runner.run(step) if step else {}
+        sampled = self._run(step) if step else {}
         self.scheduler.note_computed(step)
         progressed = [part.sequence for part in step if part.is_pooled]
         for sequence in progressed:
@@ -150,6 +154,17 @@ class Engine:
         finally:
             for sequence in sequences:
                 self.abort(sequence)
+
+    def _run(self, step: list[Scheduled]) -> dict[int, SampledToken]:
+        try:
+            return self._runner.run(step)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            num_tokens = sum(part.num_tokens for part in step)
+            raise OutOfMemoryError(
+                f"no memory on {self.model.device} for a step of {num_tokens} tokens; a smaller batch or chunk needs less"
+            ) from error
 
     def _take(self, sequence: Sequence, choice: SampledToken) -> None:
         if choice.token < 0:

@@ -89,7 +89,7 @@ class Transformer(ModelBase):
         Returns:
             [T, dim] hidden states after the final norm, in the model's dtype.
         """
-        backend = select_backend(self.device, self.dtype)
+        backend = select_backend(self.device, self.dtype, self.args.head_dim)
         rotation = rotations(batch.positions, self.args.head_dim, self.args.theta)
         x = self.tok_embeddings(batch.input_ids)
         for index, layer in enumerate(self.layers):
