@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mistral_local.args import MoeArgs, TransformerArgs
 from mistral_local.attention.batch import AttentionMetadata, SequenceSpan, slots_of, uncached_batch
 from mistral_local.attention.sdpa import SdpaBackend, visible_keys
 from mistral_local.attention.select import reasons_against_xformers
@@ -14,6 +15,7 @@ from mistral_local.errors import ShapeError
 from mistral_local.kernels.grouped_linear import grouped_linear, grouped_linear_by_loop, grouped_linear_by_mask
 from mistral_local.kvcache.block_pool import BlockTable
 from mistral_local.kvcache.storage import LayerCache
+from mistral_local.model.moe import MoeFeedForward
 from mistral_local.model.rope import rotate, rotations
 
 HEADS, KV_HEADS, HEAD_DIM, BLOCK = 6, 2, 8, 4
@@ -152,3 +154,24 @@ def test_grouped_linear_equals_one_product_per_group(sizes: list[int]) -> None:
     group_sizes = torch.tensor(sizes)
     for twin in (grouped_linear, grouped_linear_by_loop, grouped_linear_by_mask):
         assert torch.allclose(twin(x, weight, group_sizes), torch.cat(parts), atol=1e-5)
+
+
+def test_stacked_experts_share_memory_with_the_experts_own_weights() -> None:
+    args = TransformerArgs(
+        dim=16, n_layers=1, head_dim=8, hidden_dim=24, n_heads=2, n_kv_heads=1, norm_eps=1e-5, vocab_size=9,
+        moe=MoeArgs(num_experts=3, num_experts_per_tok=2),
+    )  # fmt: skip
+    assert args.moe is not None
+    layer = MoeFeedForward(args, args.moe).requires_grad_(False)
+    x = torch.randn(7, 16, generator=torch.Generator().manual_seed(0))
+    expected = layer(x)
+    rows, sizes = x.repeat(2, 1), torch.tensor([5, 0, 9])
+    assert torch.allclose(layer._grouped(rows, sizes), layer._one_by_one(rows, sizes), atol=1e-6)
+    assert torch.allclose(layer(x), expected)
+    with torch.no_grad():
+        layer.experts[2].w1.weight.mul_(3)
+    assert torch.allclose(layer._grouped(rows, sizes), layer._one_by_one(rows, sizes), atol=1e-6)
+    assert layer._stacked("w1")[2].data_ptr() == layer.experts[2].w1.weight.data_ptr()
+    layer.double()  # moves the weights: the stack is made anew
+    rows = rows.double()
+    assert torch.allclose(layer._grouped(rows, sizes), layer._one_by_one(rows, sizes), atol=1e-6)

@@ -1,7 +1,6 @@
-"""Weights go into a model once, whole or as rows of a stacked parameter, from every layout of files."""
+"""Weights go into a model once, from every layout of files."""
 
 import json
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,18 +17,14 @@ MOE = MoeArgs(num_experts=4, num_experts_per_tok=2)
 
 
 class SlotModel(nn.Module):
-    """Parameters with the names and shapes of a checkpoint, on the meta device; experts stacked."""
+    """Parameters with the names and shapes of a checkpoint, on the meta device."""
 
     def __init__(self, weights: dict[str, torch.Tensor]) -> None:
         super().__init__()
-        self.slots: dict[str, Slot] = {}
-        experts = Counter(_stack(name)[0] for name in weights)
+        self.slots = {name: Slot(name, tuple(tensor.shape)) for name, tensor in weights.items()}
         for name, tensor in weights.items():
-            parameter, index = _stack(name)
-            self.slots[name] = Slot(parameter, index, tuple(tensor.shape))
-            shape = tensor.shape if index is None else (experts[parameter], *tensor.shape)
-            owner = _owner(self, parameter)
-            setattr(owner, parameter.rpartition(".")[2], nn.Parameter(torch.empty(shape, device="meta")))
+            parameter = nn.Parameter(torch.empty(tensor.shape, device="meta"))
+            setattr(_owner(self, name), name.rpartition(".")[2], parameter)
 
     def weight_slots(self) -> dict[str, Slot]:
         return self.slots
@@ -37,19 +32,7 @@ class SlotModel(nn.Module):
     def tensors(self) -> dict[str, torch.Tensor]:
         """By checkpoint name."""
         parameters = dict(self.named_parameters())
-        return {
-            name: parameters[slot.parameter] if slot.index is None else parameters[slot.parameter][slot.index]
-            for name, slot in self.slots.items()
-        }
-
-
-def _stack(name: str) -> tuple[str, int | None]:
-    """layers.0.feed_forward.experts.3.w1.weight -> (layers.0.feed_forward.w1, 3)."""
-    prefix, _, rest = name.partition(".experts.")
-    if not rest:
-        return name, None
-    index, matrix, _ = rest.split(".")
-    return f"{prefix}.{matrix}", int(index)
+        return {name: parameters[slot.parameter] for name, slot in self.slots.items()}
 
 
 def _owner(module: nn.Module, name: str) -> nn.Module:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import chain
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -83,8 +82,8 @@ class ModelBase(nn.Module):
         return model.eval().requires_grad_(False)
 
     def weight_slots(self) -> dict[str, Slot]:
-        """Where each tensor of a native checkpoint goes: its published name -> parameter, and place in it."""
-        return dict(chain.from_iterable(_slots(name, parameter) for name, parameter in self.named_parameters()))
+        """Where each tensor of a native checkpoint goes: its published name -> parameter."""
+        return {name: Slot(name, tuple(parameter.shape)) for name, parameter in self.named_parameters()}
 
     def weights_version(self) -> int:
         """A number that changes when any weight has been replaced or written since the last call."""
@@ -104,17 +103,6 @@ class ModelBase(nn.Module):
             AdapterError: if it does not fit this model; the weights are then as before.
         """
         merge_lora(self, Path(path), scaling=scaling)
-
-
-def _slots(name: str, parameter: nn.Parameter) -> Iterator[tuple[str, Slot]]:
-    """A matrix or vector is published under its own name; stacked experts are published one by one."""
-    if parameter.ndim < 3:
-        yield name, Slot(name, None, tuple(parameter.shape))
-        return
-    prefix, _, matrix = name.rpartition(".")
-    for expert in range(parameter.shape[0]):
-        published = f"{prefix}.experts.{expert}.{matrix}.weight"
-        yield published, Slot(name, expert, tuple(parameter.shape[1:]))
 
 
 def _device(device: torch.device | str | None) -> torch.device:

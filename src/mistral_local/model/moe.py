@@ -6,36 +6,59 @@ from torch.nn.functional import silu
 
 from mistral_local.args import MoeArgs, TransformerArgs
 from mistral_local.kernels.grouped_linear import grouped_linear
+from mistral_local.model.feed_forward import FeedForward
 from mistral_local.model.linear import Linear
 
 
 class MoeFeedForward(nn.Module):
     """Each token goes through its top-k experts, weighted by the softmax over those k logits (arXiv:2401.04088, 2.1).
 
-    The experts' matrices are stacked: w1 and w3 are [num_experts, hidden_dim, dim], w2 is [num_experts, dim,
-    hidden_dim].  Tokens are sorted by expert, so that each expert is one product over its own rows.
+    Tokens are sorted by expert, so that each expert is one product over its own rows.  On CUDA all experts are one
+    grouped product and the host never learns who goes where.
     """
 
     def __init__(self, args: TransformerArgs, moe: MoeArgs) -> None:
         super().__init__()
-        self.num_experts, self.num_experts_per_tok = moe.num_experts, moe.num_experts_per_tok
+        self.num_experts_per_tok = moe.num_experts_per_tok
         self.gate = Linear(args.dim, moe.num_experts)
-        self.w1 = _stacked_linear(moe.num_experts, args.hidden_dim, args.dim)
-        self.w2 = _stacked_linear(moe.num_experts, args.dim, args.hidden_dim)
-        self.w3 = _stacked_linear(moe.num_experts, args.hidden_dim, args.dim)
+        self.experts = nn.ModuleList([FeedForward(args) for _ in range(moe.num_experts)])
+        self._stacks: dict[str, Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, dim] -> [T, dim]."""
         k = self.num_experts_per_tok
         weights, experts = route(self.gate(x), k)
-
         order = experts.flatten().argsort(stable=True)  # [T * k]: which (token, choice) stands where, sorted by expert
-        group_sizes = (experts.flatten()[:, None] == torch.arange(self.num_experts, device=x.device)).sum(0)
+        group_sizes = (experts.flatten()[:, None] == torch.arange(len(self.experts), device=x.device)).sum(0)
         rows = x[order // k]
-        hidden = silu(grouped_linear(rows, self.w1, group_sizes)).mul_(grouped_linear(rows, self.w3, group_sizes))
         mixed = torch.empty_like(rows)
-        mixed[order] = grouped_linear(hidden, self.w2, group_sizes)
+        mixed[order] = self._grouped(rows, group_sizes) if x.is_cuda else self._one_by_one(rows, group_sizes)
         return (mixed.view(-1, k, x.shape[-1]) * weights[..., None].to(x.dtype)).sum(1)
+
+    def _one_by_one(self, rows: Tensor, group_sizes: Tensor) -> Tensor:
+        """[T * k, dim] -> [T * k, dim]; reads the sizes on the host."""
+        groups = torch.split(rows, group_sizes.tolist())
+        return torch.cat([expert(group) for expert, group in zip(self.experts, groups, strict=True) if len(group)])
+
+    def _grouped(self, rows: Tensor, group_sizes: Tensor) -> Tensor:
+        """[T * k, dim] -> [T * k, dim] without waiting for the device."""
+        w1, w2, w3 = (self._stacked(name) for name in ("w1", "w2", "w3"))
+        hidden = silu(grouped_linear(rows, w1, group_sizes)).mul_(grouped_linear(rows, w3, group_sizes))
+        return grouped_linear(hidden, w2, group_sizes)
+
+    def _stacked(self, name: str) -> Tensor:
+        """One matrix of all experts, [num_experts, out, in].
+
+        Made at the first call; the experts' own weights become views of it, so that nothing is stored twice and a write
+        to either is a write to both.
+        """
+        linears = [getattr(expert, name) for expert in self.experts]
+        stack = self._stacks.get(name)
+        if stack is None or any(own.data_ptr() != w.weight.data_ptr() for own, w in zip(stack, linears, strict=True)):
+            stack = self._stacks[name] = torch.stack([linear.weight.detach() for linear in linears])
+            for own, linear in zip(stack, linears, strict=True):
+                linear.weight = nn.Parameter(own, requires_grad=False)
+        return stack
 
 
 def route(logits: Tensor, num_chosen: int) -> tuple[Tensor, Tensor]:
@@ -46,9 +69,3 @@ def route(logits: Tensor, num_chosen: int) -> tuple[Tensor, Tensor]:
     """
     top, experts = torch.topk(logits, num_chosen)
     return torch.softmax(top.float(), dim=-1), experts
-
-
-def _stacked_linear(num_experts: int, out_features: int, in_features: int) -> nn.Parameter:
-    """Initialised like nn.Linear: uniform within 1 / sqrt(in_features)."""
-    bound = in_features**-0.5
-    return nn.Parameter(torch.empty(num_experts, out_features, in_features).uniform_(-bound, bound))

@@ -106,7 +106,7 @@ class Transformer(ModelBase):
     def pack_weights(self) -> bool:
         """Copy the matrices into the layout that this CPU multiplies fastest, if there is memory for it.
 
-        Experts are left as they are.  Takes about a second per GB.
+        Takes about a second per GB.
 
         Returns:
             Whether anything was packed.

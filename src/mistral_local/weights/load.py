@@ -78,13 +78,7 @@ def _read_parameters(
     for done, (name, slot) in enumerate(slots.items(), start=1):
         tensor = checkpoint.read(name)
         nbytes += tensor.nbytes
-        if slot.index is None:
-            parameters[slot.parameter] = tensor.to(device).to(dtype).contiguous()
-        else:
-            if slot.parameter not in parameters:
-                shape = model.get_parameter(slot.parameter).shape
-                parameters[slot.parameter] = torch.empty(shape, dtype=dtype, device=device)
-            parameters[slot.parameter][slot.index].copy_(tensor.to(device))
+        parameters[slot.parameter] = tensor.to(device).to(dtype).contiguous()
         if progress is not None:
             progress(done, len(slots), nbytes)
     return parameters
@@ -93,11 +87,8 @@ def _read_parameters(
 def _needed_bytes(checkpoint: Checkpoint, slots: dict[str, Slot], device: torch.device, dtype: torch.dtype) -> int:
     """Bytes to allocate on the device: all of it, but on a CPU not what stays a view of the file."""
 
-    def stays_mapped(name: str, slot: Slot) -> bool:
+    def stays_mapped(name: str) -> bool:
         tensor = checkpoint.tensors[name]
-        return slot.index is None and tensor.dtype == dtype and not tensor.origin.heads
+        return device.type == "cpu" and tensor.dtype == dtype and not tensor.origin.heads
 
-    on_cpu = device.type == "cpu"
-    return dtype.itemsize * sum(
-        prod(slot.shape) for name, slot in slots.items() if not (on_cpu and stays_mapped(name, slot))
-    )
+    return dtype.itemsize * sum(prod(slot.shape) for name, slot in slots.items() if not stays_mapped(name))

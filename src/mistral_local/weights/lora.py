@@ -81,7 +81,6 @@ def _read_pairs(path: Path, model: HasSlots) -> dict[str, _Pair]:
         target = model.get_parameter(slots[name].parameter).detach()
         if target.device.type == "meta":
             raise AdapterError(f"{path}: the model has no weights yet; load them first")
-        target = target if slots[name].index is None else target[slots[name].index]
         pairs[name] = _read_pair(path, file, name, target)
     return pairs
 

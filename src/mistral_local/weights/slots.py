@@ -12,13 +12,10 @@ class Slot:
 
     Attributes:
         parameter: name of a parameter of the model.
-        index: None when the tensor is the whole parameter; otherwise the row of a stacked parameter, such as the
-            number of an expert in [num_experts, out, in].
-        shape: of the tensor: that of the parameter, or of one row of it.
+        shape: of both.
     """
 
     parameter: str
-    index: int | None
     shape: tuple[int, ...]
 
 
