@@ -47,6 +47,8 @@ $(VENV)/torch: constraints.txt
 	@version=$$(sed -n 's/^torch==//p' constraints.txt); \
 	if command -v nvidia-smi > /dev/null; then \
 	  echo "Installing torch $$version"; $(PIP) install torch==$$version; \
+	elif [ "$$(uname -s)" = Darwin ]; then \
+	  echo "Installing torch $$version"; $(PIP) install torch==$$version; \
 	else \
 	  echo "Installing torch $$version for the CPU"; \
 	  $(PIP) install torch==$$version+cpu 2> /dev/null || $(PIP) install torch==$$version+cpu --index-url $(TORCH_INDEX); \

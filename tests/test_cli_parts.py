@@ -211,8 +211,17 @@ def test_a_file_that_is_no_conversation_changes_nothing_and_is_not_overwritten(t
     assert path.read_bytes() == before
 
 
+def test_an_empty_conversation_overwrites_nothing(tmp_path):
+    file = tmp_path / "talk.json"
+    file.write_text("[]")
+    with pytest.raises(UsageError, match="there is nothing to save"):
+        run_command(make_session(), "save", str(file))
+    assert file.read_text() == "[]"
+
+
 def test_save_into_a_missing_folder_is_one_line(tmp_path):
     session = make_session()
+    session.conversation.keep(session.conversation.asking("one"), "1", [])
     with pytest.raises(UsageError, match=r"cannot write .*: No such file or directory"):
         run_command(session, "save", str(tmp_path / "no" / "talk.json"))
     with pytest.raises(UsageError, match=r"cannot read .*: No such file or directory"):

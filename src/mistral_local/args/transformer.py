@@ -124,6 +124,11 @@ class TransformerArgs(Serializable):
         return self._context()[0]
 
     @property
+    def states_context(self) -> bool:
+        """Whether params.json itself says how long the context is."""
+        return self.max_seq_len is not None or self.max_position_embeddings is not None
+
+    @property
     def context_source(self) -> str:
         """Where `context_length` comes from: a field of params.json, a published family, or the default."""
         return self._context()[1]

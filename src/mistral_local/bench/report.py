@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,8 @@ import torch
 from mistral_local import __version__
 from mistral_local.bench.ceilings import measure_ceilings
 from mistral_local.bench.measure import measure_decode, measure_load, measure_prefill, peak_rss_bytes
+from mistral_local.engine.model_runner import runs_on_one_thread
+from mistral_local.model.transformer import Transformer
 
 
 def measure(
@@ -23,13 +26,19 @@ def measure(
     new_tokens: int,
     repeats: int,
     device: str | None,
+    note: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Measure a checkpoint; the result is plain data."""
+    """Measure a checkpoint; the result is plain data, and `note` hears what is being measured."""
+    note("loading")
     model, load = measure_load(folder, device=device, dtype=None)
+    note("the machine")
     before = measure_ceilings(model.device, model.dtype)
+    note("prefill")
     prefill = measure_prefill(model, before, prompt_tokens=prompt_tokens, repeats=repeats)
-    decode = {
-        str(batch_size): measure_decode(
+    decode = {}
+    for batch_size in batch_sizes:
+        note(f"decode, batch {batch_size}")
+        decode[str(batch_size)] = measure_decode(
             model,
             before,
             batch_size=batch_size,
@@ -37,10 +46,8 @@ def measure(
             new_tokens=new_tokens,
             repeats=repeats,
         )
-        for batch_size in batch_sizes
-    }
     return {
-        "conditions": _conditions(name, model.device, model.dtype)
+        "conditions": _conditions(name, model)
         | {"prompt_tokens": prompt_tokens, "new_tokens": new_tokens, "repeats": repeats},
         "ceilings": {"before": asdict(before), "after": asdict(measure_ceilings(model.device, model.dtype))},
         "load": asdict(load) | {"ratio": load.ratio},
@@ -55,7 +62,7 @@ def table(report: dict[str, Any]) -> str:
     """The figures as lines for a person."""
     conditions, load, ceilings = report["conditions"], report["load"], report["ceilings"]["before"]
     lines = [
-        f"{conditions['model']}, {conditions['dtype']} on {conditions['hardware']}, {conditions['threads']} threads, "
+        f"{conditions['model']}, {conditions['dtype']} on {conditions['hardware']}, {conditions['threads']} thread(s), "
         f"torch {conditions['torch']}",
         f"{conditions['prompt_tokens']} prompt tokens, {conditions['new_tokens']} new tokens, "
         f"median of {conditions['repeats']}",
@@ -73,13 +80,14 @@ def _line(name: str, speed: dict[str, float]) -> str:
     return f"{name:17}{speed['tokens_per_s']:10.1f} tok/s      {100 * speed['share_of_floor']:8.0f} % of the limit"
 
 
-def _conditions(name: str, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+def _conditions(name: str, model: Transformer) -> dict[str, Any]:
+    device = model.device
     return {
         "model": name,
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": str(model.dtype).removeprefix("torch."),
         "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": 1 if runs_on_one_thread(model) else torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "mistral_local": __version__,

@@ -4,6 +4,7 @@ import json
 import tempfile
 from pathlib import Path
 
+from mistral_local.cli.console import Console
 from mistral_local.cli.model_folder import find_model_folder
 from mistral_local.demo.locate import demo_checkpoint
 from mistral_local.errors import UsageError
@@ -39,19 +40,24 @@ def run(
         raise UsageError(f"--shape: expected one of {', '.join(SHAPES)}, got {shape!r}")
     if new_tokens < 2 or prompt_tokens < 1 or repeats < 1:
         raise UsageError("--new_tokens must be at least 2, --prompt_tokens and --repeats at least 1")
+    if output is not None and not Path(output).absolute().parent.is_dir():
+        raise UsageError(f"--output: no folder {Path(output).absolute().parent}")
+    console = Console()
     with tempfile.TemporaryDirectory() as scratch:
         if shape is None:
             folder = find_model_folder(model_path) or demo_checkpoint()
         else:
+            console.note(f"writing random weights of shape {shape}")
             folder = write_random_checkpoint(Path(scratch), shape)
         report = measure(
             folder,
-            name=shape or folder.name,
+            name=shape or (folder.name if model_path else "demo"),
             batch_sizes=_numbers(batch_sizes),
             prompt_tokens=prompt_tokens,
             new_tokens=new_tokens,
             repeats=repeats,
             device=device,
+            note=console.note,
         )
     print(table(report))
     if output is not None:

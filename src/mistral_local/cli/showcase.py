@@ -6,8 +6,11 @@ This is what `make demo` runs: a streamed chat answer, a fill-in-the-middle comp
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -59,7 +62,13 @@ def main() -> None:
     _fill_in_the_middle(llm)
     _call_function(llm, "What are the first 50 Fibonacci numbers?", EXEC_PYTHON)
     _call_function(llm, "What's the weather like today in Paris?", GET_CURRENT_WEATHER)
-    print("\nGo on with:  mistral-chat --instruct")
+    print(f"\nGo on with:  {_command('mistral-chat')} --instruct")
+
+
+def _command(name: str) -> str:
+    """A command of this installation as it can be typed here, whether or not its environment is activated."""
+    path = Path(sys.executable).parent / name
+    return name if shutil.which(name) else os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _chat(llm: LLM, question: str) -> None:

@@ -126,6 +126,8 @@ def _save(session: Session, argument: str) -> None:
     conversation = _conversation(session)
     if not argument:
         raise UsageError("/save needs a file name")
+    if not conversation.messages:
+        raise UsageError("nothing has been said yet, so there is nothing to save")
     path = Path(argument).expanduser()
     conversation.save(path)
     session.console.note(f"({len(conversation.messages)} messages saved to {path})")

@@ -1,5 +1,8 @@
 """Turn a scheduled step into tensors, run the model, and choose the next tokens."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -13,6 +16,9 @@ from mistral_local.sampling.sampler import sample, token_logprobs
 # Prompt logprobs are computed from slices of logits of at most this many numbers (64 MiB in fp32).
 MAX_LOGITS_PER_SLICE = 1 << 24
 
+# Weights of fewer bytes are run on one CPU thread: several would wait for each other longer than they work.
+ONE_THREAD_BELOW_BYTES = 64_000_000
+
 # Weights are packed when so many steps have only decoded: short answers are over before packing would pay.
 NUM_STEPS_BEFORE_PACKING = 4
 
@@ -23,6 +29,7 @@ class ModelRunner:
     def __init__(self, model: Transformer, cache: KVCache) -> None:
         self.model, self.cache = model, cache
         self._num_decode_steps = 0
+        self._uses_one_thread = runs_on_one_thread(model)
 
     @torch.inference_mode()
     def run(self, step: list[Scheduled]) -> dict[int, SampledToken]:
@@ -31,6 +38,10 @@ class ModelRunner:
         Returns:
             The sampled token of each part of `step` that reached the end of its sequence, by index in `step`.
         """
+        with one_thread() if self._uses_one_thread else nullcontext():
+            return self._run(step)
+
+    def _run(self, step: list[Scheduled]) -> dict[int, SampledToken]:
         self._pack_weights_in_time(step)
         hidden = self.model.hidden(self._batch(step), self.cache)
         ends = torch.tensor([part.num_tokens for part in step]).cumsum(0).tolist()
@@ -103,6 +114,23 @@ class ModelRunner:
             following = torch.tensor(sequence.tokens[start + 1 : end + 1], device=hidden.device)
             logits = self.model.logits(hidden[start - part.start : end - part.start])
             sequence.prompt_logprobs += token_logprobs(logits, following).tolist()
+
+
+def runs_on_one_thread(model: Transformer) -> bool:
+    """Whether the steps of a model take one CPU thread whatever torch is set to."""
+    nbytes = sum(parameter.nbytes for parameter in model.parameters())
+    return model.device.type == "cpu" and nbytes < ONE_THREAD_BELOW_BYTES
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one CPU thread, and as many as before afterwards."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 def _pool(part: Scheduled, hidden: Tensor) -> None:

@@ -13,7 +13,7 @@ from mistral_local.config import EngineConfig
 from mistral_local.demo.locate import demo_checkpoint
 from mistral_local.engine.engine import Engine
 from mistral_local.engine.sequence import Sequence
-from mistral_local.errors import RequestError, TokenizerError, UsageError
+from mistral_local.errors import AdapterError, RequestError, TokenizerError, UsageError
 from mistral_local.model.transformer import Transformer
 from mistral_local.sampling.params import Pooling
 from mistral_local.tasks.answer import AnswerStream, collect, collect_all
@@ -23,8 +23,6 @@ from mistral_local.tasks.options import GenerationOptions
 from mistral_local.tasks.outputs import Answer
 from mistral_local.tokenizer.find import find_tokenizer
 from mistral_local.tokenizer.tokenizer import Tokenizer
-
-ONE_THREAD_BELOW_BYTES = 64_000_000
 
 Tools = Iterable[Mapping[str, Any] | BaseModel]
 
@@ -166,8 +164,8 @@ def load(
         max_batch_size: most requests that run at the same time.
         max_context: most tokens of one request; None takes the checkpoint's own.
         lora_path: a native LoRA file to merge, with scaling 2.0.
-        num_threads: CPU threads of this process, as torch.set_num_threads; None leaves them as they are, but takes one
-            for weights under 64 MB on a CPU, where threads wait for each other longer than they work.
+        num_threads: CPU threads of this process, as torch.set_num_threads; None leaves them as they are.  Weights under
+            64 MB run on one in any case.
         progress: called with (tensors done, tensors in all, bytes done).
         note: called with one-line notices.
 
@@ -175,18 +173,21 @@ def load(
         CheckpointError: if the folder is not a usable checkpoint.
         OutOfMemoryError: if weights or KV cache do not fit.
     """
+    _check_before_loading(num_threads, lora_path)
     folder = demo_checkpoint() if folder is None else Path(folder)
     note = note or (lambda _: None)
     model = Transformer.from_folder(
         folder, max_batch_size, device=device, dtype=_dtype(dtype), progress=progress, note=note
     )
     tokenizer = _load_tokenizer(folder, model, note)
-    _set_threads(model, num_threads)
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
     if lora_path is not None:
         model.load_lora(lora_path)
     if max_context is None:
         max_context = model.args.context_length
-        note(f"context {max_context} tokens ({model.args.context_source})")
+        if not model.args.states_context:
+            note(f"context {max_context} tokens ({model.args.context_source}); --max_context changes it")
     engine = Engine(model, EngineConfig(max_num_seqs=max_batch_size, max_context=max_context))
     if engine.max_context < max_context:
         note(f"memory holds a KV cache of {engine.max_context} tokens, fewer than the context of {max_context}")
@@ -205,14 +206,12 @@ def _load_tokenizer(folder: Path, model: Transformer, note: Callable[[str], None
     return tokenizer
 
 
-def _set_threads(model: Transformer, num_threads: int | None) -> None:
+def _check_before_loading(num_threads: int | None, lora_path: str | Path | None) -> None:
+    """Refuse at once what would be found only after the weights were read."""
     if num_threads is not None and num_threads < 1:
         raise UsageError(f"num_threads: expected at least 1, got {num_threads}")
-    if num_threads is None and model.device.type == "cpu":
-        nbytes = sum(parameter.nbytes for parameter in model.parameters())
-        num_threads = 1 if nbytes < ONE_THREAD_BELOW_BYTES else None
-    if num_threads is not None:
-        torch.set_num_threads(num_threads)
+    if lora_path is not None and not Path(lora_path).is_file():
+        raise AdapterError(f"{lora_path}: no such file")
 
 
 def _options(options: dict[str, Any]) -> GenerationOptions:
