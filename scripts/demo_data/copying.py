@@ -18,7 +18,32 @@ ECHOES = (
     "Say the following: {}",
     "Write {} once more.",
 )
-DRAWS: tuple[Callable[[Random], str], ...] = (integer, integer, decimal, word, title, person, place, phrase)
+
+
+def fraction(rng: Random) -> str:
+    """Return a quotient with all its digits, often repeating ones."""
+    return str(rng.randint(1, 9999) / rng.randint(1, 999))
+
+
+def capitals(rng: Random) -> str:
+    """Return a word in capitals, here and there backwards."""
+    text = word(rng).upper()
+    return text[::-1] if rng.random() < 0.3 else text
+
+
+DRAWS: tuple[Callable[[Random], str], ...] = (
+    integer,
+    integer,
+    decimal,
+    fraction,
+    word,
+    word,
+    title,
+    capitals,
+    person,
+    place,
+    phrase,
+)
 
 
 def echo(rng: Random) -> tuple[str, str]:
@@ -28,9 +53,14 @@ def echo(rng: Random) -> tuple[str, str]:
 
 
 def long_echo(rng: Random) -> tuple[str, str]:
-    """Repeat a list of numbers, as a long tool output must be."""
-    most = rng.randint(1, 6)
-    values = "[" + ", ".join(integer(rng, most) for _ in range(rng.randint(4, 14))) + "]"
+    """Repeat a list of numbers, random or rising, as a long tool output must be."""
+    if rng.random() < 0.5:
+        most = rng.randint(1, 6)
+        numbers = [integer(rng, most) for _ in range(rng.randint(4, 14))]
+    else:
+        start, step = rng.randint(0, 999), rng.choice((1, 1, 2, 3, rng.randint(1, 300)))
+        numbers = [str(start + i * step) for i in range(rng.randint(4, 30))]
+    values = "[" + ", ".join(numbers) + "]"
     return rng.choice(ECHOES).replace("{}", values), values
 
 

@@ -10,7 +10,7 @@ from scripts.demo_data.packing import Accept, pack
 
 TOKENS_PER_STEP = 4096
 CURRICULUM_TOKENS = 14_000_000  # the mixture goes by tokens seen, not by the length of the run
-LENGTHS = ((0.0, 512), (0.75, 1024), (0.95, 2048))  # from this share of the run on, tokens a sequence
+LENGTHS = ((0.0, 512), (0.6, 1024), (0.8, 2048))  # from this share of the run on, tokens a sequence
 WARMUP_STEPS, DECAY_FROM = 100, 0.6  # linear to 2 % after this share of the run
 
 
