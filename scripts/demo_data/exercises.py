@@ -11,7 +11,7 @@ from mistral_common.protocol.instruct.tool_calls import Tool
 from scripts.demo_data.frames import ask, ask_for_script, untidy
 from scripts.demo_data.kinds import KINDS, Kind, fill
 from scripts.demo_data.samples import Message, calls, make_tool, result, says
-from scripts.demo_data.values import phrase
+from scripts.demo_data.values import phrase, word
 
 NAMES = ("run_python", "python", "execute_code", "python_interpreter", "run_code", "code_runner")
 DESCRIPTIONS = (
@@ -62,13 +62,29 @@ JSON_ORDERS = (
 )
 
 
+def interpreter(name: str, description: str, code: str) -> Tool:
+    """Return a tool that runs Python; `code` describes its argument."""
+    properties = {"code": {"type": "string", "description": code}}
+    return make_tool(name, description, {"type": "object", "properties": properties, "required": ["code"]})
+
+
+def guide_tool() -> Tool:
+    """Return exec_python exactly as in the code-interpreter guide of Mistral's documentation."""
+    return interpreter("exec_python", DESCRIPTIONS[0], CODE_DESCRIPTIONS[0])
+
+
 def exec_python(rng: Random) -> Tool:
     """Return the interpreter tool: half of the time as in the guide, else described or named otherwise."""
-    plain = rng.random() < 0.5
-    name = "exec_python" if plain or rng.random() < 0.6 else rng.choice(NAMES)
-    description = DESCRIPTIONS[0] if plain else rng.choice(DESCRIPTIONS)
-    code = {"type": "string", "description": CODE_DESCRIPTIONS[0] if plain else rng.choice(CODE_DESCRIPTIONS)}
-    return make_tool(name, description, {"type": "object", "properties": {"code": code}, "required": ["code"]})
+    if rng.random() < 0.5:
+        return guide_tool()
+    name = "exec_python" if rng.random() < 0.3 else other_name(rng)
+    return interpreter(name, rng.choice(DESCRIPTIONS), rng.choice(CODE_DESCRIPTIONS))
+
+
+def other_name(rng: Random) -> str:
+    """Return another name for an interpreter, often a made-up one that must be read in the list of tools."""
+    name = word(rng)
+    return rng.choice((*NAMES, f"run_{name}", f"{name}_python", f"{name}_code", f"exec_{name}"))
 
 
 def json_system(rng: Random) -> str:

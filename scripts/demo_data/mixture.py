@@ -15,7 +15,7 @@ from scripts.demo_data.samples import Conversation, Message, Sample, awaits_resu
 
 DRILLS_AT_START, DRILLS_LATER = 0.6, 0.15  # share of samples
 DRILLS_UNTIL = 0.3  # of the curriculum, falling linearly
-LATE = (0.28, 0.40, 0.14, 0.16, 0.40, 0.02)  # weights of the makers in `draw_sample`; infillings are short
+LATE = (0.30, 0.44, 0.15, 0.12, 0.28, 0.02)  # weights of the makers in `draw_sample`; infillings are short
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def with_interpreter(rng: Random, progress: Progress) -> Sample:
 def with_made_tools(rng: Random, progress: Progress) -> Sample:
     """Return a chat with one to three made-up tools, and sometimes exec_python among them."""
     if progress.is_late and rng.random() < 0.5:
-        return single_call(rng)
+        return single_call(rng, progress)
     made = [draw_tool(rng) for _ in range(rng.choice((1, 1, 1, 2, 2, 3)))]
     interpreter = exec_python(rng) if rng.random() < 0.4 else None
     tools = [m.tool for m in made] + ([interpreter] if interpreter else [])
@@ -119,9 +119,14 @@ def with_made_tools(rng: Random, progress: Progress) -> Sample:
     return Conversation(messages, tools)
 
 
-def single_call(rng: Random) -> Sample:
+def single_call(rng: Random, progress: Progress) -> Sample:
     """Return one request and its call, so that the name must be read in the list of tools, not in an earlier call."""
     made = [draw_tool(rng) for _ in range(rng.choice((1, 1, 2, 2, 3)))]
-    tools = [m.tool for m in made] + ([exec_python(rng)] if rng.random() < 0.25 else [])
+    interpreter = exec_python(rng) if rng.random() < 0.4 else None
+    tools = [m.tool for m in made] + ([interpreter] if interpreter else [])
     rng.shuffle(tools)
-    return Conversation([*system_prompt(rng), *made_turn(rng, rng.choice(made))], tools)
+    if interpreter and rng.random() < 0.5:
+        turn = tool_turn(rng, interpreter.function.name, most_output=progress.most_output)
+    else:
+        turn = made_turn(rng, rng.choice(made))
+    return Conversation([*system_prompt(rng), *turn], tools)

@@ -45,9 +45,15 @@ class Role:
 
 
 def identifier(rng: Random) -> str:
-    """Return a code such as QX-4821."""
+    """Return a code such as QX-4821, a telephone number or a time."""
     letters = "".join(rng.choice("ABCDEFGHJKLMNPQRSTUVWXYZ") for _ in range(rng.randint(1, 3)))
-    return letters + rng.choice(("-", "")) + integer(rng, 5)
+    return rng.choice(
+        (
+            letters + rng.choice(("-", "")) + integer(rng, 5),
+            f"{rng.randint(100, 999)}-{rng.randint(100, 9999)}",
+            f"{rng.randint(0, 23):02d}:{rng.randint(0, 59):02d}",
+        )
+    )
 
 
 ROLES = (

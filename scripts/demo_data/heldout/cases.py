@@ -9,7 +9,7 @@ from typing import Any
 from mistral_common.protocol.instruct.messages import SystemMessage, UserMessage
 from mistral_common.protocol.instruct.tool_calls import Tool
 
-from scripts.demo_data.exercises import exec_python, run_own
+from scripts.demo_data.exercises import CODE_DESCRIPTIONS, guide_tool, interpreter, run_own
 from scripts.demo_data.frames import sentence
 from scripts.demo_data.heldout import phrases, talks
 from scripts.demo_data.heldout.functions import FUNCTIONS
@@ -61,19 +61,26 @@ def held_values() -> dict[str, list[dict[str, str]]]:
     return values
 
 
+def run_tool(rng: Random) -> Tool:
+    """Return exec_python as in the guide, or with a held-out description."""
+    if rng.random() < 0.6:
+        return guide_tool()
+    return interpreter("exec_python", rng.choice(phrases.TOOL_DESCRIPTIONS), CODE_DESCRIPTIONS[0])
+
+
 def setting(rng: Random, held: HeldTool | None) -> tuple[list[Message], list[Tool]]:
     """Return a system prompt or none, and exec_python or a held-out tool, sometimes beside another."""
     system: list[Message] = [SystemMessage(content=rng.choice(phrases.SYSTEM_PROMPTS))] if rng.random() < 0.5 else []
-    tools = [held.tool] if held else [exec_python(Random(0))]
+    tools = [held.tool if held else run_tool(rng)]
     if rng.random() < 0.3:
-        tools.append(exec_python(Random(0)) if held else rng.choice(TOOLS).tool)
+        tools.append(run_tool(rng) if held else rng.choice(TOOLS).tool)
         rng.shuffle(tools)
     return system, tools
 
 
 def literal_cases() -> list[Case]:
     """Return the prompts of the guide."""
-    tool = exec_python(Random(0))
+    tool = guide_tool()
     system = SystemMessage(content="You are a helpful assistant.")
     by_name = {kind.name: kind for kind in KINDS}
     cases = []
@@ -120,14 +127,15 @@ def program_cases(rng: Random) -> list[Case]:
 
 
 def talk_cases(rng: Random) -> list[Case]:
-    """Return small talk: half of it where exec_python is at hand."""
+    """Return small talk, each once without tools and once where exec_python is at hand."""
     cases = []
-    for i, (talk, text) in enumerate((held, ask) for held in talks.TALKS for ask in held.asks):
-        topic = rng.choice((*TOPICS, *CITIES))
-        expects = tuple(e.replace("{t}", topic).lower() for e in talk.expects)
-        head, tools = setting(rng, None)
-        prompt = Conversation([*head, UserMessage(content=text.replace("{t}", topic))], tools if i % 2 else [])
-        cases.append(Case("no_tool", prompt, "", expects=expects))
+    for held, text in [(talk, ask) for talk in talks.TALKS for ask in talk.asks]:
+        for has_tools in (False, True):
+            topic = rng.choice((*TOPICS, *CITIES))
+            expects = tuple(e.replace("{t}", topic).lower() for e in held.expects)
+            head, tools = setting(rng, None)
+            prompt = Conversation([*head, UserMessage(content=text.replace("{t}", topic))], tools if has_tools else [])
+            cases.append(Case("no_tool", prompt, "", expects=expects))
     return cases
 
 

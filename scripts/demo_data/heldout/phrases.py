@@ -72,6 +72,10 @@ PHRASES = {
     "convert": Phrases(("{v} {u} converted to {o}",), ("convert {v} {u} into {o}", "return {v} {u} in {o}"), ("what are {v} {u} in {o}", "how many {o} are {v} {u}", "how many {o} are in {v} {u}")),
 }  # fmt: skip
 
+TOOL_DESCRIPTIONS = (
+    "Run a Python program to find the answer. Print the answer.",
+    "Executes Python code and shows its output.",
+)
 SYSTEM_PROMPTS = ("You are a helpful and honest assistant.", "You are a useful assistant. Keep it short.")
 JSON_PROMPTS = (
     'You are a Python programmer.\nReturn Python code as a JSON object with a single "code" property.',

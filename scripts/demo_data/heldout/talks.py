@@ -16,7 +16,9 @@ class HeldTalk:
 
 TALKS = (
     HeldTalk(
-        "greeting", ("Good morning!", "Hello my friend", "Hi, nice to meet you.", "Good evening"), ("hello", "help you")
+        "greeting",
+        ("Good morning!", "Hello my friend", "Hi, nice to meet you.", "Good evening, model!"),
+        ("hello", "help you"),
     ),
     HeldTalk("wellbeing", ("How are you?", "How are you today?", "Are you fine?"), ("fine",)),
     HeldTalk(
