@@ -29,25 +29,6 @@ EXEC_PYTHON = {
         },
     },
 }
-GET_CURRENT_WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "get_current_weather",
-        "description": "Get the current weather",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "location": {"type": "string", "description": "The city and state, e.g. San Francisco, CA"},
-                "format": {
-                    "type": "string",
-                    "enum": ["celsius", "fahrenheit"],
-                    "description": "The temperature unit to use. Infer this from the users location.",
-                },
-            },
-            "required": ["location", "format"],
-        },
-    },
-}
 FIM_PREFIX, FIM_SUFFIX = "def add(", "    return sum"
 
 
@@ -61,7 +42,7 @@ def main() -> None:
     _chat(llm, "Write a haiku about San Francisco.")
     _fill_in_the_middle(llm)
     _call_function(llm, "What are the first 50 Fibonacci numbers?", EXEC_PYTHON)
-    _call_function(llm, "What's the weather like today in Paris?", GET_CURRENT_WEATHER)
+    _call_function(llm, "What's today's date?", EXEC_PYTHON)
     print(f"\nGo on with:  {_command('mistral-chat')} --instruct")
 
 
