@@ -1,6 +1,7 @@
 """Runs a generated program inside bubblewrap: no network, no files of ours, an unprivileged user, limits."""
 
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,8 @@ def command(code: str) -> list[str]:
 
 def run_sandboxed(code: str) -> str | None:
     """Return what a program prints, or None where it fails, hangs or is not text."""
+    if shutil.which("bwrap") is None:
+        raise SystemExit("Error: generated programs run in bubblewrap only, and it is not there; apt install bubblewrap")
     try:
         done = subprocess.run(command(code), capture_output=True, timeout=2 * SECONDS, preexec_fn=limit, check=False)
     except (subprocess.TimeoutExpired, ValueError):
