@@ -18,7 +18,7 @@ from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 import mistral_local
 from mistral_local.cli.showcase import EXEC_PYTHON
 from mistral_local.demo.locate import demo_checkpoint
-from mistral_local.errors import PromptTooLongError, RequestError, TokenizerError, UsageError
+from mistral_local.errors import AdapterError, PromptTooLongError, RequestError, TokenizerError, UsageError
 from mistral_local.tasks.llm import LLM
 from mistral_local.tasks.outputs import Finished, TextDelta
 
@@ -228,6 +228,13 @@ def test_a_context_that_is_asked_for_holds(tmp_path: Path) -> None:
     answer = small.complete("This is a test")
     assert answer.usage.prompt_tokens + answer.usage.completion_tokens <= 20
     assert notes == []
+    mistral_local.load(max_context=5000, note=notes.append)
+    assert notes == ["context 5000 tokens, but the model is made for 4096"]
+
+
+def test_an_adapter_that_is_not_there_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(AdapterError, match=r"nope.safetensors: no such file"):
+        mistral_local.load(tmp_path / "no folder either", lora_path=tmp_path / "nope.safetensors")
 
 
 def test_a_dtype_or_device_that_cannot_be_is_a_usage_error() -> None:

@@ -188,6 +188,8 @@ def load(
         max_context = model.args.context_length
         if not model.args.states_context:
             note(f"context {max_context} tokens ({model.args.context_source}); --max_context changes it")
+    elif max_context > model.args.context_length:
+        note(f"context {max_context} tokens, but the model is made for {model.args.context_length}")
     engine = Engine(model, EngineConfig(max_num_seqs=max_batch_size, max_context=max_context))
     if engine.max_context < max_context:
         note(f"memory holds a KV cache of {engine.max_context} tokens, fewer than the context of {max_context}")
