@@ -43,7 +43,9 @@ def command(code: str) -> list[str]:
 def run_sandboxed(code: str) -> str | None:
     """Return what a program prints, or None where it fails, hangs or is not text."""
     if shutil.which("bwrap") is None:
-        raise SystemExit("Error: generated programs run in bubblewrap only, and it is not there; apt install bubblewrap")
+        raise SystemExit(
+            "Error: generated programs run in bubblewrap only, and it is not there; apt install bubblewrap"
+        )
     try:
         done = subprocess.run(command(code), capture_output=True, timeout=2 * SECONDS, preexec_fn=limit, check=False)
     except (subprocess.TimeoutExpired, ValueError):
