@@ -106,7 +106,7 @@ class Transformer(ModelBase):
     def pack_weights(self) -> bool:
         """Copy the matrices into the layout that this CPU multiplies fastest, if there is memory for it.
 
-        Takes about a second per GB.
+        Takes up to about a second per GB.
 
         Returns:
             Whether anything was packed.
