@@ -6,8 +6,7 @@ from typing import Any
 from mistral_local.config import EngineConfig
 from mistral_local.engine.engine import Engine
 from mistral_local.engine.kv_memory import KVMemory
-from mistral_local.engine.sequence import Sequence
-from mistral_local.errors import MistralLocalError, RequestError
+from mistral_local.errors import RequestError
 from mistral_local.model.transformer import Transformer
 from mistral_local.sampling.params import SamplingParams, row_seed
 
@@ -71,7 +70,7 @@ def generate(
     ]
     longest = max(map(len, encoded_prompts)) + max_tokens + 1
     engine = _make_engine(model, num_prompts=len(encoded_prompts), longest=longest, chunk_size=chunk_size)
-    sequences = _run(engine, encoded_prompts, params)
+    sequences = engine.generate(encoded_prompts, params)
     if max_tokens == 0:
         return [], [sequence.prompt_logprobs for sequence in sequences]
     return (
@@ -107,21 +106,6 @@ def _check_call(
         raise RequestError(
             f"prompt and max_tokens need {longest} tokens, the context of this model has {model.args.context_length}"
         )
-
-
-def _run(engine: Engine, prompts: list[list[int]], params: list[SamplingParams]) -> list[Sequence]:
-    sequences: list[Sequence] = []
-    try:
-        for prompt, its_params in zip(prompts, params, strict=True):
-            sequences.append(engine.add(prompt, its_params))
-        engine.run(sequences)
-    finally:
-        for sequence in sequences:
-            engine.abort(sequence)
-    for row, sequence in enumerate(sequences):
-        if sequence.error is not None:
-            raise MistralLocalError(f"prompt {row}: {sequence.error}")
-    return sequences
 
 
 def _make_engine(model: Transformer, *, num_prompts: int, longest: int, chunk_size: int | None) -> Engine:

@@ -44,7 +44,7 @@ class TokenStream(AsyncIterator[int]):
 
     def send_news(self) -> None:
         """Pass on what is new; None says that the sequence has ended.  Called by the engine's thread."""
-        news: list[int | None] = list(self.sequence.new_tokens[self._num_sent :])
+        news: list[int | None] = [*self.sequence.tokens[self.sequence.num_prompt_tokens + self._num_sent :]]
         self._num_sent += len(news)
         if self.sequence.is_finished:
             news.append(None)

@@ -10,7 +10,13 @@ from mistral_local.engine.model_runner import ModelRunner
 from mistral_local.engine.scheduler import Scheduled, Scheduler
 from mistral_local.engine.sequence import SampledToken, Sequence
 from mistral_local.engine.stats import EngineStats, StatsRecorder
-from mistral_local.errors import EmptyPromptError, OutOfMemoryError, PromptTooLongError, TokenIdError
+from mistral_local.errors import (
+    EmptyPromptError,
+    MistralLocalError,
+    OutOfMemoryError,
+    PromptTooLongError,
+    TokenIdError,
+)
 from mistral_local.kvcache.block_pool import BlockPool
 from mistral_local.memory import is_out_of_memory
 from mistral_local.model.transformer import Transformer
@@ -154,6 +160,25 @@ class Engine:
         finally:
             for sequence in sequences:
                 self.abort(sequence)
+
+    def generate(self, prompts: list[list[int]], params: list[SamplingParams]) -> list[Sequence]:
+        """Add prompts, step until all have ended, and return their sequences in order; nothing is left behind.
+
+        Raises:
+            As add() and step(), and MistralLocalError if a sequence ended by an error.
+        """
+        sequences: list[Sequence] = []
+        try:
+            for prompt, its_params in zip(prompts, params, strict=True):
+                sequences.append(self.add(prompt, its_params))
+            self.run(sequences)
+        finally:
+            for sequence in sequences:
+                self.abort(sequence)
+        for row, sequence in enumerate(sequences):
+            if sequence.error is not None:
+                raise MistralLocalError(f"prompt {row}: {sequence.error}")
+        return sequences
 
     def _run(self, step: list[Scheduled]) -> dict[int, SampledToken]:
         try:

@@ -22,14 +22,7 @@ def embed(engine: Engine, prompts: list[list[int]], *, pooling: Pooling) -> list
         RequestError: if a prompt cannot be computed.
     """
     params = SamplingParams(max_tokens=1, pooling=pooling)
-    sequences = []
-    try:
-        for prompt in prompts:
-            sequences.append(engine.add(prompt, params))  # noqa: PERF401 - those before an error are aborted
-        engine.run(sequences)
-    finally:
-        for sequence in sequences:
-            engine.abort(sequence)
+    sequences = engine.generate(prompts, [params] * len(prompts))
     vectors = [sequence.pooled for sequence in sequences if sequence.pooled is not None]
     if not all(bool(torch.isfinite(vector).all()) for vector in vectors):
         raise MistralLocalError("the model's hidden states are not finite; the weights may be damaged")
