@@ -2,7 +2,6 @@
 
 import contextlib
 from pathlib import Path
-from typing import Any
 
 from mistral_local.cli.console import Color, Console, can_redraw
 from mistral_local.cli.conversation import Conversation, Tool, check_text, read_json
@@ -76,8 +75,15 @@ def chat(
 
     is_drawn = one_prompt is None and can_redraw(console)
     with silent_keyboard() if is_drawn else contextlib.nullcontext():
-        how: dict[str, Any] = {"max_context": max_context, "lora_path": lora_path}
-        model = load_model(folder, console, device=device, dtype=dtype, num_threads=num_threads, **how)
+        model = load_model(
+            folder,
+            console,
+            device=device,
+            dtype=dtype,
+            num_threads=num_threads,
+            max_context=max_context,
+            lora_path=lora_path,
+        )
         with contextlib.closing(model):
             session = Session(model, console, options, conversation=conversation, tools=tool_list, shows_stats=stats)
             if one_prompt is None:

@@ -44,7 +44,7 @@ class KVCache:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        self.num_blocks, self.block_size = num_blocks, block_size
+        self.block_size = block_size
         shape = (num_blocks * block_size, n_kv_heads, head_dim)
         self.layers = [
             LayerCache(torch.empty(shape, dtype=dtype, device=device), torch.empty(shape, dtype=dtype, device=device))
