@@ -13,10 +13,11 @@ from mistral_local.attention.select import reasons_against_xformers
 from mistral_local.attention.xformers import XformersBackend
 from mistral_local.errors import ShapeError
 from mistral_local.kernels.grouped_linear import grouped_linear, grouped_linear_by_loop, grouped_linear_by_mask
+from mistral_local.kernels.rotate import rotate
 from mistral_local.kvcache.block_pool import BlockTable
 from mistral_local.kvcache.storage import LayerCache
 from mistral_local.model.moe import MoeFeedForward
-from mistral_local.model.rope import rotate, rotations
+from mistral_local.model.rope import rotations
 
 HEADS, KV_HEADS, HEAD_DIM, BLOCK = 6, 2, 8, 4
 

@@ -9,6 +9,7 @@ from torch.nn.functional import linear
 
 from mistral_local.args import MoeArgs
 from mistral_local.generate import generate
+from mistral_local.kernels.native import MAX_ROWS
 from mistral_local.kernels.packed_linear import LinearProduct, reasons_against_packing
 from mistral_local.model.linear import Linear
 from mistral_local.transformer import Transformer
@@ -63,13 +64,23 @@ def test_another_weight_is_noticed() -> None:
 @pytest.mark.parametrize("kind", [{}, {"tied": True}, {"moe": MoeArgs(num_experts=4, num_experts_per_tok=2)}])
 def test_a_long_answer_packs_the_weights_and_stays_self_consistent(kind: dict[str, bool], tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path, dtype=torch.bfloat16, **kind)  # type: ignore[arg-type]
-    model = Transformer.from_folder(folder)
-    tokens, decoded = generate([[1, 2, 3]], model, max_tokens=20, temperature=0.0)
+    model = Transformer.from_folder(folder, max_batch_size=MAX_ROWS + 1)
+    prompts = [[1, 2, 3 + row] for row in range(MAX_ROWS + 1)]
+    tokens, decoded = generate(prompts, model, max_tokens=20, temperature=0.0)
     products = [module.product for module in model.modules() if isinstance(module, Linear)]
     assert all(product._packed is not None for product in products)
     plain = Transformer.from_folder(folder)
-    _, prefilled = generate([[1, 2, 3, *tokens[0]]], plain, max_tokens=0, temperature=0.0)
+    _, prefilled = generate([[*prompts[0], *tokens[0]]], plain, max_tokens=0, temperature=0.0)
     assert torch.allclose(torch.tensor(decoded[0]), torch.tensor(prefilled[0]), atol=0.1)
+
+
+@needs_packing
+def test_batches_that_compiled_kernels_serve_are_not_packed(tmp_path: Path) -> None:
+    model = Transformer.from_folder(write_checkpoint(tmp_path, dtype=torch.bfloat16))
+    if not model.has_compiled_kernels(1):
+        pytest.skip("no compiled kernels")
+    generate([[1, 2, 3]], model, max_tokens=20, temperature=0.0)
+    assert all(module.product._packed is None for module in model.modules() if isinstance(module, Linear))
 
 
 @needs_packing
@@ -78,9 +89,9 @@ def test_an_adapter_that_is_merged_after_packing_counts(tmp_path: Path) -> None:
 
     folder = write_checkpoint(tmp_path, dtype=torch.bfloat16)
     model = Transformer.from_folder(folder)
-    tokens = torch.tensor([1, 2, 3])
+    tokens = torch.arange(1, MAX_ROWS + 2)  # more than compiled kernels serve
     assert model.pack_weights()
-    before = model.forward(tokens, [3])
+    before = model.forward(tokens, [len(tokens)])
     name = "layers.0.attention.wq"
     out_features, in_features = model.get_parameter(f"{name}.weight").shape
     lora = {
@@ -91,5 +102,5 @@ def test_an_adapter_that_is_merged_after_packing_counts(tmp_path: Path) -> None:
     model.load_lora(tmp_path / "lora.safetensors")
     fresh = Transformer.from_folder(folder)
     fresh.load_lora(tmp_path / "lora.safetensors")
-    assert (model.forward(tokens, [3]) - before).abs().max() > 0.1
-    assert torch.equal(model.forward(tokens, [3]), fresh.forward(tokens, [3]))
+    assert (model.forward(tokens, [len(tokens)]) - before).abs().max() > 0.1
+    assert torch.equal(model.forward(tokens, [len(tokens)]), fresh.forward(tokens, [len(tokens)]))

@@ -5,8 +5,10 @@ from functools import cache
 import torch
 
 from mistral_local.attention.backend import AttentionBackend
+from mistral_local.attention.native import NativeBackend
 from mistral_local.attention.sdpa import SdpaBackend
 from mistral_local.attention.xformers import XformersBackend
+from mistral_local.kernels.native import reasons_against_native
 
 
 def reasons_against_xformers(device: torch.device, dtype: torch.dtype, head_dim: int) -> list[str]:
@@ -27,7 +29,17 @@ def reasons_against_xformers(device: torch.device, dtype: torch.dtype, head_dim:
     return reasons
 
 
+def reasons_against_native_attention(device: torch.device, dtype: torch.dtype, head_dim: int) -> list[str]:
+    """Why the compiled kernels cannot serve; empty when they can."""
+    reasons = reasons_against_native(device, dtype)
+    if head_dim % 32 or head_dim > 256:
+        reasons.append(f"compiled attention takes head dimensions of 32, 64 .. 256, not {head_dim}")
+    return reasons
+
+
 @cache
 def select_backend(device: torch.device, dtype: torch.dtype, head_dim: int) -> AttentionBackend:
     """The fastest backend that can serve a model."""
-    return SdpaBackend() if reasons_against_xformers(device, dtype, head_dim) else XformersBackend()
+    if not reasons_against_xformers(device, dtype, head_dim):
+        return XformersBackend()
+    return SdpaBackend() if reasons_against_native_attention(device, dtype, head_dim) else NativeBackend()

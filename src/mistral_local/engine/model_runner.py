@@ -19,7 +19,8 @@ MAX_LOGITS_PER_SLICE = 1 << 24
 # Weights of fewer bytes are run on one CPU thread: several would wait for each other longer than they work.
 ONE_THREAD_BELOW_BYTES = 64_000_000
 
-# Weights are packed when so many steps have only decoded: short answers are over before packing would pay.
+# Weights are packed when so many steps have only decoded, without compiled kernels or in batches too large for them:
+# short answers are over before packing would pay.
 NUM_STEPS_BEFORE_PACKING = 4
 
 
@@ -57,6 +58,8 @@ class ModelRunner:
         return dict(zip(sampled, self._sample([step[index] for index in sampled], hidden[rows]), strict=True))
 
     def _pack_weights_in_time(self, step: list[Scheduled]) -> None:
+        if self.model.has_compiled_kernels(len(step)):
+            return
         self._num_decode_steps += all(part.num_tokens == 1 for part in step)
         if self._num_decode_steps == NUM_STEPS_BEFORE_PACKING:
             self._num_decode_steps += 1

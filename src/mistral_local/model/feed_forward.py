@@ -1,10 +1,10 @@
 """The dense feed-forward layer."""
 
 from torch import Tensor, nn
-from torch.nn.functional import silu
 
 from mistral_local.args import TransformerArgs
-from mistral_local.model.linear import Linear
+from mistral_local.kernels.swiglu import swiglu
+from mistral_local.model.linear import Linear, linears
 
 
 class FeedForward(nn.Module):
@@ -18,4 +18,4 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, dim] -> [T, dim]."""
-        return self.w2(silu(self.w1(x)).mul_(self.w3(x)))
+        return self.w2(swiglu(*linears(x, self.w1, self.w3)))

@@ -1,7 +1,11 @@
-"""A linear layer without bias."""
+"""Linear layers without bias."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
+from mistral_local.kernels import native
 from mistral_local.kernels.packed_linear import LinearProduct
 
 
@@ -14,4 +18,41 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, in] -> [T, out]."""
-        return self.product(x, self.weight)
+        return linears(x, self)[0]
+
+
+def linears(x: Tensor, *layers: Linear) -> list[Tensor]:
+    """Put x [T, in] through several layers at once, whose products may be one kernel: [T, out] of each."""
+    weights = [layer.weight for layer in layers]
+    kernels = native.serving(x, *weights)
+    if kernels is not None:
+        return kernels.linears(x.contiguous(), weights)
+    return [layer.product(x, weight) for layer, weight in zip(layers, weights, strict=True)]
+
+
+def grouped_linears(x: Tensor, group_sizes: list[int], *stacks: Sequence[Linear]) -> list[Tensor]:
+    """Put each group of the rows of x [N, in] through a layer of its own.
+
+    Args:
+        group_sizes: rows of each group, at least 1; the rows of group 0 come first.
+        stacks: each with one layer per group, of equal shape.
+
+    Returns:
+        [N, out] of each stack.
+    """
+    groups = torch.split(x, group_sizes)
+    outputs = [x.new_empty(x.shape[0], stack[0].out_features) for stack in stacks]
+    products = [
+        (layer, rows, out)
+        for stack, output in zip(stacks, outputs, strict=True)
+        for layer, rows, out in zip(stack, groups, torch.split(output, group_sizes), strict=True)
+    ]
+    weights = [layer.weight for layer, _, _ in products]
+    few_each = max(group_sizes) <= native.MAX_ROWS
+    kernels = native.serving(x, *weights, max_rows=len(x) if few_each else 0)
+    if kernels is not None:
+        kernels.multiply([(weight, rows, out) for weight, (_, rows, out) in zip(weights, products, strict=True)])
+    else:
+        for layer, rows, out in products:
+            out.copy_(layer(rows))
+    return outputs

@@ -2,12 +2,12 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
 
 from mistral_local.args import MoeArgs, TransformerArgs
 from mistral_local.kernels.grouped_linear import grouped_linear
+from mistral_local.kernels.swiglu import swiglu
 from mistral_local.model.feed_forward import FeedForward
-from mistral_local.model.linear import Linear
+from mistral_local.model.linear import Linear, grouped_linears
 
 
 class MoeFeedForward(nn.Module):
@@ -37,14 +37,17 @@ class MoeFeedForward(nn.Module):
 
     def _one_by_one(self, rows: Tensor, group_sizes: Tensor) -> Tensor:
         """[T * k, dim] -> [T * k, dim]; reads the sizes on the host."""
-        groups = torch.split(rows, group_sizes.tolist())
-        return torch.cat([expert(group) for expert, group in zip(self.experts, groups, strict=True) if len(group)])
+        used = [(index, size) for index, size in enumerate(group_sizes.tolist()) if size]
+        sizes = [size for _, size in used]
+        w1, w2, w3 = ([getattr(self.experts[index], name) for index, _ in used] for name in ("w1", "w2", "w3"))
+        gate, up = grouped_linears(rows, sizes, w1, w3)
+        return grouped_linears(swiglu(gate, up), sizes, w2)[0]
 
     def _grouped(self, rows: Tensor, group_sizes: Tensor) -> Tensor:
         """[T * k, dim] -> [T * k, dim] without waiting for the device."""
         w1, w2, w3 = (self._stacked(name) for name in ("w1", "w2", "w3"))
-        hidden = silu(grouped_linear(rows, w1, group_sizes)).mul_(grouped_linear(rows, w3, group_sizes))
-        return grouped_linear(hidden, w2, group_sizes)
+        gate, up = grouped_linear(rows, w1, group_sizes), grouped_linear(rows, w3, group_sizes)
+        return grouped_linear(swiglu(gate, up), w2, group_sizes)
 
     def _stacked(self, name: str) -> Tensor:
         """One matrix of all experts, [num_experts, out, in].

@@ -16,9 +16,3 @@ def rotations(positions: Tensor, head_dim: int, theta: float) -> Tensor:
     exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
     angles = torch.outer(positions.float(), theta**-exponents)
     return torch.polar(torch.ones_like(angles), angles)[:, None]
-
-
-def rotate(x: Tensor, by: Tensor) -> Tensor:
-    """Rotate the pairs of each head; x is [T, heads, head_dim] and keeps its dtype, `by` comes from rotations()."""
-    pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))
-    return torch.view_as_real(pairs * by).flatten(-2).to(x.dtype)

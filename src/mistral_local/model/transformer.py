@@ -10,6 +10,7 @@ from mistral_local.attention.backend import AttentionBackend
 from mistral_local.attention.batch import AttentionMetadata, Batch, uncached_batch
 from mistral_local.attention.select import select_backend
 from mistral_local.errors import TokenIdError
+from mistral_local.kernels import native
 from mistral_local.kernels.packed_linear import LinearProduct, reasons_against_packing
 from mistral_local.kvcache.storage import KVCache, LayerCache
 from mistral_local.memory import free_bytes
@@ -100,8 +101,17 @@ class Transformer(ModelBase):
     def logits(self, hidden: Tensor) -> Tensor:
         """[S, dim] hidden states -> [S, vocab_size] fp32 logits."""
         if self.output is None:
-            return self._tied_product(hidden, self.tok_embeddings.weight).float()
+            return self._tied(hidden).float()
         return self.output(hidden).float()
+
+    def _tied(self, hidden: Tensor) -> Tensor:
+        weight = self.tok_embeddings.weight
+        kernels = native.serving(hidden, weight)
+        return self._tied_product(hidden, weight) if kernels is None else kernels.linears(hidden, [weight])[0]
+
+    def has_compiled_kernels(self, num_tokens: int) -> bool:
+        """Whether a step of so many tokens is run by kernels compiled for this CPU, which read weights as stored."""
+        return num_tokens <= native.MAX_ROWS and not native.reasons_against_native(self.device, self.dtype)
 
     def pack_weights(self) -> bool:
         """Copy the matrices into the layout that this CPU multiplies fastest, if there is memory for it.

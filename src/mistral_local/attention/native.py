@@ -1,0 +1,59 @@
+"""Attention by compiled kernels: bfloat16 on a CPU, for steps of few tokens."""
+
+import ctypes
+
+from torch import Tensor
+
+from mistral_local.attention.backend import AttentionBackend
+from mistral_local.attention.batch import AttentionMetadata
+from mistral_local.attention.sdpa import SdpaBackend
+from mistral_local.kernels import native
+from mistral_local.kvcache.storage import LayerCache
+
+Queries = tuple[ctypes.Array[ctypes.c_int64], int]
+
+
+class NativeBackend(AttentionBackend):
+    """Every query of a step by itself, straight from the blocks; steps of many tokens go to SDPA."""
+
+    name = "native"
+
+    def __init__(self) -> None:
+        self._many_tokens = SdpaBackend()
+        self._step: AttentionMetadata | None = None
+        self._queries: dict[int | None, Queries] = {}
+
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        cache: LayerCache | None,
+        metadata: AttentionMetadata,
+        window: int | None,
+    ) -> Tensor:
+        kernels = native.serving(q)
+        if kernels is None or cache is None or metadata.slot_mapping is None:
+            return self._many_tokens.attend(q, k, v, cache=cache, metadata=metadata, window=window)
+        cache.write(k, v, metadata.slot_mapping)
+        return kernels.attend(q.contiguous(), cache.k, cache.v, *self._queries_of(metadata, window))
+
+    def _queries_of(self, metadata: AttentionMetadata, window: int | None) -> Queries:
+        """What the queries of this step see, worked out once for all layers of one window."""
+        if self._step is not metadata:
+            self._step, self._queries = metadata, {}
+        if window not in self._queries:
+            self._queries[window] = _list_queries(metadata, window)
+        return self._queries[window]
+
+
+def _list_queries(metadata: AttentionMetadata, window: int | None) -> Queries:
+    numbers: list[int] = []
+    for span in metadata.spans:
+        slots = span.key_slots
+        first_slot, address = (0, slots.data_ptr()) if isinstance(slots, Tensor) else (slots.start if slots else 0, 0)
+        for row in range(span.query_start, span.query_end):
+            end = span.context_len - (span.query_end - row) + 1
+            numbers += (row, 0 if window is None else max(0, end - window), end, first_slot, address)
+    return (ctypes.c_int64 * len(numbers))(*numbers), len(numbers) // 5

@@ -1,0 +1,24 @@
+"""Root mean square normalisation (arXiv:1910.07467)."""
+
+import torch
+from torch import Tensor
+
+from mistral_local.kernels import native
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Divide the rows of x [T, dim] by their root mean square and scale them by weight [dim].
+
+    Normalised in fp32, cast back to the input's dtype, then scaled: the order decides the rounding in bf16.
+    """
+    kernels = native.serving(x, weight, max_rows=native.MAX_ROWS_ELEMENTWISE)
+    if kernels is not None and x.shape[1] % 16 == 0:
+        return kernels.rms_norm(x.contiguous(), weight, eps)
+    return rms_norm_by_torch(x, weight, eps)
+
+
+def rms_norm_by_torch(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """The plain twin."""
+    x32 = x.float()
+    normed = x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + eps)
+    return normed.to(x.dtype) * weight

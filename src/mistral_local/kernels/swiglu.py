@@ -1,0 +1,19 @@
+"""The gate of a feed-forward layer (arXiv:2002.05202)."""
+
+from torch import Tensor
+from torch.nn.functional import silu
+
+from mistral_local.kernels import native
+
+
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) * up, both [T, hidden] and contiguous; `gate` may be overwritten."""
+    kernels = native.serving(gate, up, max_rows=native.MAX_ROWS_ELEMENTWISE)
+    if kernels is not None and gate.shape[1] % 16 == 0:
+        return kernels.swiglu_(gate, up)
+    return swiglu_by_torch(gate, up)
+
+
+def swiglu_by_torch(gate: Tensor, up: Tensor) -> Tensor:
+    """The plain twin."""
+    return silu(gate).mul_(up)
