@@ -29,11 +29,11 @@ def engine(model: Transformer) -> Engine:
     return Engine(model, EngineConfig(max_num_seqs=3, max_context=64, block_size=4))
 
 
-def run(engine: Engine, work: Callable[[AsyncEngine], Awaitable[None]], *, max_waiting: int = 64) -> None:
+def run(engine: Engine, work: Callable[[AsyncEngine], Awaitable[None]]) -> None:
     """Run a coroutine with a running engine; afterwards nothing may be left behind."""
 
     async def main() -> None:
-        async with AsyncEngine(engine, max_waiting=max_waiting) as running:
+        async with AsyncEngine(engine) as running:
             await asyncio.wait_for(work(running), timeout=30)
 
     asyncio.run(main())
@@ -95,7 +95,7 @@ def test_cancelling_a_task_aborts_its_sequence_running_or_waiting(engine: Engine
     run(engine, work)
 
 
-def test_a_full_queue_refuses_and_recovers(engine: Engine) -> None:
+def test_a_full_queue_refuses_and_recovers(model: Transformer) -> None:
     async def work(running: AsyncEngine) -> None:
         streams = []
         with pytest.raises(EngineBusyError, match="2 requests wait already"):
@@ -105,7 +105,7 @@ def test_a_full_queue_refuses_and_recovers(engine: Engine) -> None:
             running.abort(stream)
         assert [token async for token in running.stream([1], PARAMS)]
 
-    run(engine, work, max_waiting=2)
+    run(Engine(model, EngineConfig(max_num_seqs=3, max_context=64, max_waiting=2)), work)
 
 
 def test_a_refused_prompt_is_the_callers_error_and_harms_nobody(model: Transformer, engine: Engine) -> None:

@@ -4,6 +4,15 @@ from dataclasses import dataclass
 
 from mistral_local.errors import UsageError
 
+_AT_LEAST_ONE = (
+    "max_num_seqs",
+    "max_context",
+    "max_num_batched_tokens",
+    "max_prefill_chunk",
+    "block_size",
+    "max_waiting",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
@@ -16,6 +25,11 @@ class EngineConfig:
         max_prefill_chunk: most prompt tokens of one sequence per step; None leaves it to the budget.
         block_size: tokens per KV cache block.
         kv_memory_bytes: memory of the KV cache; None takes max_num_seqs * max_context, bounded by what is free.
+        max_waiting: most sequences that wait for their turn; more are refused.  None means any number.
+        max_guesses: most tokens per sequence and step that are guessed from what it holds already, and verified in the
+            same step; 0 speculates on nothing.  The answer is the same.
+        deterministic: give each request the same tokens and logprobs, to the bit, whatever runs beside it and however
+            it is chunked, cached or preempted; steps are kept small for it.
 
     Raises:
         UsageError: if a limit is not positive.
@@ -27,9 +41,13 @@ class EngineConfig:
     max_prefill_chunk: int | None = None
     block_size: int = 16
     kv_memory_bytes: int | None = None
+    max_waiting: int | None = None
+    max_guesses: int = 0
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("max_num_seqs", "max_context", "max_num_batched_tokens", "max_prefill_chunk", "block_size"):
+        least_of = dict.fromkeys(_AT_LEAST_ONE, 1) | {"max_guesses": 0}
+        for name, least in least_of.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name}: expected at least 1, got {value}")
+            if value is not None and value < least:
+                raise UsageError(f"{name}: expected at least {least}, got {value}")

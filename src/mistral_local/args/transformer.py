@@ -104,6 +104,13 @@ class TransformerArgs(Serializable):
             raise ParamsError(f"_sliding_window: expected {shown(window)} as in sliding_window, found {shown(other)}")
         self.sliding_window, self._sliding_window = (other if window is None else window), None
 
+    @property
+    def longest_window(self) -> int | None:
+        """The window of the layer that looks furthest back; None when some layer sees everything."""
+        windows = [self.window(layer) for layer in range(self.n_layers)]
+        known = [window for window in windows if window is not None]
+        return max(known) if len(known) == len(windows) else None
+
     def window(self, layer: int) -> int | None:
         """How many keys a query of this layer sees, itself included; None means all.  A list is a repeating pattern."""
         if isinstance(self.sliding_window, list):

@@ -14,7 +14,7 @@ from typing import Any, Self
 from mistral_local.engine.engine import Engine
 from mistral_local.engine.sequence import Sequence
 from mistral_local.engine.stats import EngineStats
-from mistral_local.errors import EngineBusyError, MistralLocalError
+from mistral_local.errors import MistralLocalError
 from mistral_local.sampling.params import SamplingParams
 
 _log = logging.getLogger(__name__)
@@ -67,11 +67,10 @@ class AsyncEngine:
 
     Args:
         engine: nobody else may use it meanwhile.
-        max_waiting: so many sequences may wait for their turn; more are refused.
     """
 
-    def __init__(self, engine: Engine, *, max_waiting: int = 64) -> None:
-        self._engine, self._max_waiting = engine, max_waiting
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._streams: set[TokenStream] = set()
         self._thread = threading.Thread(target=self._work, name="mistral_local engine", daemon=True)
@@ -106,8 +105,7 @@ class AsyncEngine:
         """Queue a prompt; whoever gives up the stream before its end must abort() it.
 
         Raises:
-            RequestError, OutOfMemoryError: as Engine.add.
-            EngineBusyError: if too many sequences wait.
+            RequestError, OutOfMemoryError, EngineBusyError: as Engine.add.
             MistralLocalError: if the engine is closed.
         """
         loop = asyncio.get_running_loop()
@@ -178,8 +176,6 @@ class AsyncEngine:
             self._streams.discard(stream)
 
     def _open(self, prompt: list[int], params: SamplingParams, loop: asyncio.AbstractEventLoop) -> TokenStream:
-        if self._engine.num_waiting >= self._max_waiting:
-            raise EngineBusyError(f"{self._engine.num_waiting} requests wait already; try again later")
         stream = TokenStream(self._engine.add(prompt, params), loop)
         self._streams.add(stream)
         return stream

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import zip_longest
 
 from mistral_local.config import EngineConfig
-from mistral_local.engine.kv_memory import KVMemory
+from mistral_local.engine.kv_memory import KVMemory, blocks_of_one
 from mistral_local.engine.model_runner import ModelRunner
+from mistral_local.engine.ngram import NgramProposer
 from mistral_local.engine.scheduler import Scheduled, Scheduler
 from mistral_local.engine.sequence import SampledToken, Sequence
 from mistral_local.engine.stats import EngineStats, StatsRecorder
 from mistral_local.errors import (
     EmptyPromptError,
+    EngineBusyError,
     MistralLocalError,
     OutOfMemoryError,
     PromptTooLongError,
     TokenIdError,
+    UsageError,
 )
 from mistral_local.kvcache.block_pool import BlockPool
 from mistral_local.memory import is_out_of_memory
@@ -37,11 +42,14 @@ class Engine:
 
         Raises:
             OutOfMemoryError: if there is no memory for keys and values.
+            UsageError: if `config` asks for determinism that this model on this device cannot give.
         """
+        if config.deterministic:
+            config = _small_steps(config, model)
         self.config = config
         self.model = model
         self.kv = KVMemory.allocate(model, config) if kv is None else kv
-        self.scheduler = Scheduler(config, self.kv.pool)
+        self.scheduler = Scheduler(config, self.kv.pool, model.args.longest_window)
         self._runner = ModelRunner(model, self.kv.cache)
         self._recorder = StatsRecorder()
 
@@ -68,7 +76,9 @@ class Engine:
     @property
     def max_context(self) -> int:
         """Most tokens of one sequence, prompt and answer together."""
-        return min(self.config.max_context, self.kv_tokens)
+        wanted = self.config.max_context
+        fits = blocks_of_one(self.model, self.config, wanted) <= self.pool.num_blocks
+        return wanted if fits else min(wanted, self.kv_tokens)
 
     def add(self, prompt: list[int], params: SamplingParams) -> Sequence:
         """Queue a prompt; the sequence that is returned fills up while the engine steps.
@@ -77,7 +87,9 @@ class Engine:
             EmptyPromptError, TokenIdError: if the prompt cannot be computed.
             PromptTooLongError: if it leaves no room in the context for an answer of max_tokens.
             OutOfMemoryError: if prompt and answer can never fit into the KV cache.
+            EngineBusyError: if as many sequences as may are waiting already.
         """
+        self._check_room()
         self._check_prompt(prompt)
         params.check_ids(self.model.args.vocab_size)
         sequence = Sequence(list(prompt), len(prompt), params, self.model.weights_version().to_bytes(8, "little"))
@@ -85,10 +97,12 @@ class Engine:
             raise PromptTooLongError(
                 f"prompt and answer need {sequence.max_len} tokens, the context has {self.config.max_context}"
             )
-        if sequence.max_len > self.kv_tokens:
+        if blocks_of_one(self.model, self.config, sequence.max_len) > self.pool.num_blocks:
             raise OutOfMemoryError(
                 f"prompt and answer need a KV cache of {sequence.max_len} tokens, there is memory for {self.kv_tokens}"
             )
+        if self.config.max_guesses:
+            sequence.proposer = NgramProposer()
         self.scheduler.add(sequence)
         return sequence
 
@@ -103,15 +117,20 @@ class Engine:
         """
         step = self.scheduler.schedule()
         sampled = self._run(step) if step else {}
-        self.scheduler.note_computed(step)
         progressed = [part.sequence for part in step if part.is_pooled]
         for sequence in progressed:
             sequence.finish("stop")
-        for index, choice in sampled.items():
-            sequence = step[index].sequence
-            self._take(sequence, choice)
-            progressed.append(sequence)
-        self._recorder.step(num_prompt_tokens=sum(part.num_prompt_tokens for part in step), num_new_tokens=len(sampled))
+        num_new_tokens = 0
+        for index, choices in sampled.items():
+            num_new_tokens += self._take(step[index], choices)
+            progressed.append(step[index].sequence)
+        self.scheduler.note_computed(step)
+        self._recorder.step(
+            num_prompt_tokens=sum(part.num_prompt_tokens for part in step),
+            num_new_tokens=num_new_tokens,
+            num_guessed_tokens=sum(len(part.guesses) for part in step),
+            num_right_guesses=num_new_tokens - len(sampled),
+        )
         self._release_finished()
         return progressed
 
@@ -180,7 +199,7 @@ class Engine:
                 raise MistralLocalError(f"prompt {row}: {sequence.error}")
         return sequences
 
-    def _run(self, step: list[Scheduled]) -> dict[int, SampledToken]:
+    def _run(self, step: list[Scheduled]) -> dict[int, list[SampledToken]]:
         try:
             return self._runner.run(step)
         except (RuntimeError, MemoryError) as error:
@@ -191,17 +210,34 @@ class Engine:
                 f"no memory on {self.model.device} for a step of {num_tokens} tokens; a smaller batch or chunk needs less"
             ) from error
 
-    def _take(self, sequence: Sequence, choice: SampledToken) -> None:
-        if choice.token < 0:
-            sequence.finish("error", "the model's logits are not finite; the weights may be damaged")
-            return
-        is_first = sequence.first_token_at is None
-        sequence.append(choice)
-        if is_first:
-            self._recorder.first_token(sequence)
+    def _take(self, part: Scheduled, choices: list[SampledToken]) -> int:
+        """Append what was sampled, up to the first guess that did not come true; returns how many tokens.
+
+        Each is sampled from the model's own distribution after the tokens before it, so that guesses change nothing but
+        the number of steps.
+        """
+        sequence, num_taken = part.sequence, 0
+        for choice, guess in zip_longest(choices, part.guesses):
+            if choice.token < 0:
+                sequence.finish("error", "the model's logits are not finite; the weights may be damaged")
+                break
+            is_first = sequence.first_token_at is None
+            sequence.append(choice)
+            num_taken += 1
+            if is_first:
+                self._recorder.first_token(sequence)
+            if sequence.is_finished or choice.token != guess:
+                break
+        if part.guesses and sequence.proposer is not None:
+            sequence.proposer.learn(len(part.guesses), num_taken - 1)
+        return num_taken
 
     def _release_finished(self) -> None:
         self._recorder.finished(self.scheduler.release_finished())
+
+    def _check_room(self) -> None:
+        if self.config.max_waiting is not None and self.num_waiting >= self.config.max_waiting:
+            raise EngineBusyError(f"{self.num_waiting} requests wait already; try again later")
 
     def _check_prompt(self, prompt: list[int]) -> None:
         if not prompt:
@@ -214,3 +250,11 @@ class Engine:
             raise PromptTooLongError(
                 f"the prompt has {len(prompt)} tokens; a context of {self.max_context} leaves no room for an answer"
             )
+
+
+def _small_steps(config: EngineConfig, model: Transformer) -> EngineConfig:
+    """The same configuration with steps so small that a token is computed in one way whatever stands beside it."""
+    reasons = model.reasons_against_batch_invariance()
+    if reasons:
+        raise UsageError(f"deterministic mode cannot be had: {reasons[0]}")
+    return replace(config, max_num_batched_tokens=min(config.max_num_batched_tokens, model.MAX_BATCH_INVARIANT_TOKENS))

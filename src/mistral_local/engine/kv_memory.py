@@ -8,7 +8,7 @@ import torch
 
 from mistral_local.config import EngineConfig
 from mistral_local.errors import OutOfMemoryError
-from mistral_local.kvcache.block_pool import BlockPool
+from mistral_local.kvcache.block_pool import BlockPool, most_blocks
 from mistral_local.kvcache.storage import KVCache, kv_bytes_per_token
 from mistral_local.memory import free_bytes, in_words, is_out_of_memory
 from mistral_local.model.transformer import Transformer
@@ -60,14 +60,14 @@ class KVMemory:
         return (
             is_current
             and self.cache.block_size == config.block_size
-            and self.pool.num_blocks >= _wanted_blocks(config)
+            and self.pool.num_blocks >= _wanted_blocks(model, config)
             and self.pool.num_free == self.pool.num_blocks
         )
 
 
 def _plan(model: Transformer, config: EngineConfig) -> int:
     """Number of blocks."""
-    wanted, block_bytes = _wanted_blocks(config), _block_bytes(model, config)
+    wanted, block_bytes = _wanted_blocks(model, config), _block_bytes(model, config)
     limit = _limit_bytes(config, model.device)
     if limit is None:
         return wanted
@@ -76,8 +76,18 @@ def _plan(model: Transformer, config: EngineConfig) -> int:
     return min(wanted, limit // block_bytes)
 
 
-def _wanted_blocks(config: EngineConfig) -> int:
-    return config.max_num_seqs * -(-config.max_context // config.block_size)
+def blocks_of_one(model: Transformer, config: EngineConfig, num_tokens: int) -> int:
+    """Most blocks that a sequence of so many tokens holds at one time."""
+    return most_blocks(
+        num_tokens,
+        block_size=config.block_size,
+        window=model.args.longest_window,
+        step_tokens=config.max_num_batched_tokens,
+    )
+
+
+def _wanted_blocks(model: Transformer, config: EngineConfig) -> int:
+    return config.max_num_seqs * blocks_of_one(model, config, config.max_context)
 
 
 def _block_bytes(model: Transformer, config: EngineConfig) -> int:

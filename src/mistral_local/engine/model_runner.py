@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -33,16 +34,17 @@ class ModelRunner:
         self._uses_one_thread = runs_on_one_thread(model)
 
     @torch.inference_mode()
-    def run(self, step: list[Scheduled]) -> dict[int, SampledToken]:
+    def run(self, step: list[Scheduled]) -> dict[int, list[SampledToken]]:
         """Compute one step.
 
         Returns:
-            The sampled token of each part of `step` that reached the end of its sequence, by index in `step`.
+            What is sampled after the last token of each part of `step` that reached the end of its sequence, and after
+            each of its guesses as if it had come true; by index in `step`.
         """
         with one_thread() if self._uses_one_thread else nullcontext():
             return self._run(step)
 
-    def _run(self, step: list[Scheduled]) -> dict[int, SampledToken]:
+    def _run(self, step: list[Scheduled]) -> dict[int, list[SampledToken]]:
         self._pack_weights_in_time(step)
         hidden = self.model.hidden(self._batch(step), self.cache)
         ends = torch.tensor([part.num_tokens for part in step]).cumsum(0).tolist()
@@ -54,8 +56,9 @@ class ModelRunner:
         sampled = [index for index, part in enumerate(step) if part.is_sampled]
         if not sampled:
             return {}
-        rows = torch.tensor([ends[index] - 1 for index in sampled], device=hidden.device)
-        return dict(zip(sampled, self._sample([step[index] for index in sampled], hidden[rows]), strict=True))
+        rows = [row for index in sampled for row in range(ends[index] - 1 - len(step[index].guesses), ends[index])]
+        choices = iter(self._sample([step[i] for i in sampled], hidden[torch.tensor(rows, device=hidden.device)]))
+        return {index: list(islice(choices, 1 + len(step[index].guesses))) for index in sampled}
 
     def _pack_weights_in_time(self, step: list[Scheduled]) -> None:
         if self.model.has_compiled_kernels(len(step)):
@@ -74,21 +77,22 @@ class ModelRunner:
         for part in step:
             table = part.sequence.block_table
             assert table is not None
-            spans.append(SequenceSpan(len(ids), part.num_tokens, part.end, self._key_slots(part)))
-            ids += part.sequence.tokens[part.start : part.end]
-            positions += range(part.start, part.end)
-            slots += [table.blocks[p // block_size] * block_size + p % block_size for p in range(part.start, part.end)]
+            end = part.start + part.num_tokens
+            spans.append(SequenceSpan(len(ids), part.num_tokens, end, self._key_slots(part, end)))
+            ids += part.token_ids
+            positions += range(part.start, end)
+            slots += [table.blocks[p // block_size] * block_size + p % block_size for p in range(part.start, end)]
         packed = torch.tensor([ids, positions, slots]).to(self.model.device)
         return Batch(packed[0], packed[1], AttentionMetadata(tuple(spans), packed[2]))
 
-    def _key_slots(self, part: Scheduled) -> slice | Tensor:
+    def _key_slots(self, part: Scheduled, end: int) -> slice | Tensor:
         assert part.sequence.block_table is not None
-        slots = slots_of(part.sequence.block_table, 0, part.end, self.cache.block_size)
+        slots = slots_of(part.sequence.block_table, 0, end, self.cache.block_size)
         return slots if isinstance(slots, slice) else slots.to(self.model.device)
 
     def _sample(self, parts: list[Scheduled], hidden: Tensor) -> list[SampledToken]:
-        """[S, dim] hidden states of the last token of each part -> its next token."""
-        rows = [part.sequence.sampling_row() for part in parts]
+        """[S, dim] hidden states of the last token and the guesses of each part -> what follows each."""
+        rows = [part.sequence.sampling_row(ahead) for part in parts for ahead in range(1 + len(part.guesses))]
         sampled = sample(self.model.logits(hidden), rows)
         ids = sampled.token_ids.tolist()
         if sampled.logprobs is None:

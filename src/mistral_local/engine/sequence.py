@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Literal
 
 from torch import Tensor
 
+from mistral_local.engine.ngram import NgramProposer
 from mistral_local.kvcache.block_pool import BlockTable
 from mistral_local.kvcache.prefix_hash import block_hashes
 from mistral_local.sampling.params import SamplingParams
@@ -55,6 +57,7 @@ class Sequence:
         num_cached_tokens: of the prompt, how many the cache knew when it was let in.
         finish_reason: why it ended: a stop token, a length limit, its caller, or an error.
         error: what went wrong, when finish_reason is "error".
+        proposer: guesses tokens that come next; None when the engine does not speculate.
         arrived_at, scheduled_at, first_token_at, last_token_at: when it was queued, first ran, got its first token and
             its latest, in seconds of time.perf_counter().
     """
@@ -78,7 +81,9 @@ class Sequence:
     scheduled_at: float | None = None
     first_token_at: float | None = None
     last_token_at: float | None = None
+    proposer: NgramProposer | None = None
     _random: random.Random = field(init=False)
+    _uniforms: deque[float] = field(init=False, default_factory=deque)
     _seen: SeenTokens | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -113,15 +118,29 @@ class Sequence:
         """Hash the blocks that have become full since the last call."""
         self.block_hashes = block_hashes(self.tokens, block_size, root=self.hash_root, known=self.block_hashes)
 
-    def sampling_row(self) -> SamplingRow:
-        """What decides the next token; draws one random number per new token, whatever runs beside."""
-        uniform = self._random.random() if self.params.temperature > 0 else 0.0
-        return SamplingRow(self.params, uniform, self.num_new_tokens, self._seen)
+    def sampling_row(self, num_ahead: int = 0) -> SamplingRow:
+        """What decides the next token, or the one `num_ahead` tokens later.
+
+        The sequence draws one random number per new token, whatever runs beside and however often it asks.
+        """
+        if self.params.temperature == 0:
+            return SamplingRow(self.params, 0.0, self.num_new_tokens + num_ahead, self._seen)
+        while len(self._uniforms) <= num_ahead:
+            self._uniforms.append(self._random.random())
+        return SamplingRow(self.params, self._uniforms[num_ahead], self.num_new_tokens + num_ahead, self._seen)
+
+    def propose(self, most: int) -> tuple[int, ...]:
+        """At most so many guesses of the tokens that follow the last one."""
+        if self.proposer is None or self.params.has_penalties:
+            return ()
+        return self.proposer.propose(self.tokens, min(most, self.max_len - len(self.tokens) - 1))
 
     def append(self, choice: SampledToken) -> None:
         """Take the next token, or end the sequence by it."""
         self.last_token_at = time.perf_counter()
         self.first_token_at = self.first_token_at or self.last_token_at
+        if self._uniforms:
+            self._uniforms.popleft()
         if choice.token in self.params.stop_token_ids:
             self.finish("stop")
             return

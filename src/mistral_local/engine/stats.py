@@ -22,6 +22,7 @@ class EngineStats:
         num_finished: sequences that have ended, by reason, since the engine began.
         prompt_tokens, cached_tokens, new_tokens: of prompts computed, of prompts found in the KV cache, and chosen
             since the engine began.
+        guessed_tokens, right_guesses: how many tokens were guessed by speculation, and how many of them came true.
         new_tokens_per_s: over the last ten seconds.
         time_to_first_token_s, queue_time_s: mean over the sequences that had their first token in the last ten
             seconds, from their arrival and until their first step; None if there were none.
@@ -34,6 +35,8 @@ class EngineStats:
     prompt_tokens: int
     cached_tokens: int
     new_tokens: int
+    guessed_tokens: int
+    right_guesses: int
     new_tokens_per_s: float
     time_to_first_token_s: float | None
     queue_time_s: float | None
@@ -53,13 +56,19 @@ class StatsRecorder:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     new_tokens: int = 0
+    guessed_tokens: int = 0
+    right_guesses: int = 0
     _started_at: float = field(default_factory=time.perf_counter)
     _tokens: deque[tuple[float, int]] = field(default_factory=deque)
     _firsts: deque[tuple[float, float, float]] = field(default_factory=deque)
 
-    def step(self, *, num_prompt_tokens: int, num_new_tokens: int) -> None:
+    def step(
+        self, *, num_prompt_tokens: int, num_new_tokens: int, num_guessed_tokens: int, num_right_guesses: int
+    ) -> None:
         """Note the tokens of one step."""
         self.prompt_tokens += num_prompt_tokens
+        self.guessed_tokens += num_guessed_tokens
+        self.right_guesses += num_right_guesses
         self.new_tokens += num_new_tokens
         self._tokens.append((time.perf_counter(), num_new_tokens))
         self._forget()
@@ -90,6 +99,8 @@ class StatsRecorder:
             prompt_tokens=self.prompt_tokens,
             cached_tokens=self.cached_tokens,
             new_tokens=self.new_tokens,
+            guessed_tokens=self.guessed_tokens,
+            right_guesses=self.right_guesses,
             new_tokens_per_s=sum(count for _, count in self._tokens) / seconds if seconds > 0 else 0.0,
             time_to_first_token_s=fmean(first[1] for first in self._firsts) if self._firsts else None,
             queue_time_s=fmean(first[2] for first in self._firsts) if self._firsts else None,

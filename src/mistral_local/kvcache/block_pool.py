@@ -13,17 +13,36 @@ class BlockTable:
         claim: start and end of the range that the sequence is expected to grow into; a hint, never a promise.
         blocks: block ids.
         is_contiguous: whether the ids follow one another, so that the tokens can be read as one view.
+        num_given_back: so many of the first blocks are no longer the sequence's; nothing reads them.
     """
 
     claim: tuple[int, int]
     blocks: list[int] = field(default_factory=list)
     is_contiguous: bool = True
+    num_given_back: int = 0
+
+    @property
+    def num_owned(self) -> int:
+        """Blocks that the sequence has."""
+        return len(self.blocks) - self.num_given_back
 
     def append(self, block: int) -> None:
         """Add the next block of the sequence."""
         if self.blocks and block != self.blocks[-1] + 1:
             self.is_contiguous = False
         self.blocks.append(block)
+
+
+def most_blocks(num_tokens: int, *, block_size: int, window: int | None, step_tokens: int) -> int:
+    """Most blocks that a sequence holds at one time on its way to so many tokens.
+
+    Args:
+        window: tokens that the longest-sighted layer looks back, itself included; None means all.
+        step_tokens: most tokens that a step adds.  They are written before what they no longer see is given back, and
+            either end of the window may cut a block.
+    """
+    num_blocks = -(-num_tokens // block_size)
+    return num_blocks if window is None else min(num_blocks, -(-(window + step_tokens) // block_size) + 1)
 
 
 class BlockPool:
@@ -96,18 +115,28 @@ class BlockPool:
             self._hash_of[block] = digest
             self._block_of[digest] = block
 
+    def give_back(self, table: BlockTable, num_blocks: int) -> None:
+        """Give up the first `num_blocks` blocks of a sequence, as far as they are not given up yet."""
+        for block in table.blocks[table.num_given_back : num_blocks]:
+            self._give_up(block)
+        table.num_given_back = max(table.num_given_back, num_blocks)
+
     def close_table(self, table: BlockTable) -> None:
         """Give up every block of a sequence, and its claim.  The last blocks of a chain will be forgotten first."""
-        for block in reversed(table.blocks):
-            self._num_users[block] -= 1
-            if self._num_users[block] == 0:
-                self.num_free += 1
-                if block in self._hash_of:
-                    self._remembered[block] = None
-                else:
-                    self._is_blank[block] = 1
+        for block in reversed(table.blocks[table.num_given_back :]):
+            self._give_up(block)
         table.blocks.clear()
+        table.num_given_back = 0
         self._claims.remove(table.claim)
+
+    def _give_up(self, block: int) -> None:
+        self._num_users[block] -= 1
+        if self._num_users[block] == 0:
+            self.num_free += 1
+            if block in self._hash_of:
+                self._remembered[block] = None
+            else:
+                self._is_blank[block] = 1
 
     def _use(self, block: int) -> None:
         if self._num_users[block] == 0:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mistral_local.args import TransformerArgs
 from mistral_local.attention.backend import AttentionBackend
 from mistral_local.attention.batch import AttentionMetadata, Batch, uncached_batch
-from mistral_local.attention.select import select_backend
+from mistral_local.attention.select import reasons_against_native_attention, select_backend
 from mistral_local.errors import TokenIdError
 from mistral_local.kernels import native
 from mistral_local.kernels.packed_linear import LinearProduct, reasons_against_packing
@@ -112,6 +112,18 @@ class Transformer(ModelBase):
     def has_compiled_kernels(self, num_tokens: int) -> bool:
         """Whether a step of so many tokens is run by kernels compiled for this CPU, which read weights as stored."""
         return num_tokens <= native.MAX_ROWS and not native.reasons_against_native(self.device, self.dtype)
+
+    MAX_BATCH_INVARIANT_TOKENS = native.MAX_ROWS
+
+    def reasons_against_batch_invariance(self) -> list[str]:
+        """Why hidden() can give a token other bits in another batch; empty when it never does, in steps of at most
+        MAX_BATCH_INVARIANT_TOKENS tokens."""
+        reasons = reasons_against_native_attention(self.device, self.dtype, self.args.head_dim)
+        if any(size % 16 for size in (self.args.dim, self.args.hidden_dim)):
+            reasons.append(
+                f"dim and hidden_dim must be multiples of 16, not {self.args.dim} and {self.args.hidden_dim}"
+            )
+        return reasons
 
     def pack_weights(self) -> bool:
         """Copy the matrices into the layout that this CPU multiplies fastest, if there is memory for it.
