@@ -16,7 +16,7 @@ from typing import Any
 
 from mistral_local.errors import PromptTooLongError, RequestError
 from mistral_local.tasks.options import GenerationOptions
-from mistral_local.tasks.outputs import Answer, Event, Finished, TextDelta, ToolCall, ToolCallDelta, Usage
+from mistral_local.tasks.outputs import Answer, Event, Finished, TextDelta, ToolCall, ToolCallDone, Usage
 
 LOADED: list["FakeLLM"] = []
 
@@ -80,7 +80,7 @@ def _answer_to(prompt: str) -> Iterator[Event]:
                 time.sleep(0.01)
         case "call":
             yield TextDelta("Let me see.")
-            yield ToolCallDelta(ToolCall("abcdef123", "weather", '{"city": "Köln"}'))
+            yield ToolCallDone(0, ToolCall("abcdef123", "weather", '{"city": "Köln"}'))
         case "silent":
             return
         case "half":

@@ -1,133 +1,168 @@
-"""From tokens to events: text without loss, stop strings, and the function calls of every tokenizer version."""
+"""From tokens to events: text without loss, stop strings, the same on every road."""
 
-import json
-from importlib.resources import files
-from pathlib import Path
+import asyncio
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from all_tokenizers import ALL, load_tokenizer, spelled, text
+from answers import events_of, summary
+from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
 
-from mistral_local.demo.locate import demo_checkpoint
-from mistral_local.tasks.answer import AnswerParser, collect
-from mistral_local.tasks.outputs import Event, Finished, TextDelta, ToolCallDelta, Usage
+import mistral_local
+import mistral_local.errors
+from mistral_local.engine.async_engine import AsyncEngine
+from mistral_local.tasks.answer import collect
+from mistral_local.tasks.answer_parser import AnswerParser, ends_in_reasoning
+from mistral_local.tasks.async_answer import stream_answer
+from mistral_local.tasks.llm import LLM
+from mistral_local.tasks.outputs import (
+    Answer,
+    BrokenToolCall,
+    Event,
+    Finished,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+    ToolCallDone,
+    Usage,
+)
 from mistral_local.tokenizer.tokenizer import Tokenizer
 
-PACKAGED = Path(str(files("mistral_common"))) / "data"
-ARRAY_FILES = [
-    "mistral_instruct_tokenizer_240323.model.v3",
-    "mistral_instruct_tokenizer_241114.model.v7",
-    "tekken_240911.json",
-]
+USER = [{"role": "user", "content": "What are the first 50 Fibonacci numbers?"}]
 
 
-@pytest.fixture(scope="module", params=ARRAY_FILES)
-def array_tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
-    return Tokenizer(PACKAGED / request.param)
+@pytest.fixture(params=ALL)
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
+    return load_tokenizer(request.param)
 
 
 @pytest.fixture(scope="module")
-def named_tokenizer() -> Tokenizer:
-    """Version v13, from the bundled demo checkpoint."""
-    return Tokenizer(demo_checkpoint() / "tekken.json")
+def llm() -> Iterator[LLM]:
+    return mistral_local.load(max_batch_size=3, num_threads=1)
 
 
-def text(tokenizer: Tokenizer, content: str) -> list[int]:
-    return tokenizer.encode_text(content)[1:]
+def test_a_stop_string_ends_the_text_before_it(tokenizer: Tokenizer) -> None:
+    events = events_of(tokenizer, text(tokenizer, "One. Two. Three."), stop=(" Two",))
+    assert summary(events).text == "One."
 
 
-def control(tokenizer: Tokenizer, name: str) -> list[int]:
-    token_id = tokenizer.control_id(name)
-    assert token_id is not None
-    return [token_id]
-
-
-def parse(tokenizer: Tokenizer, tokens: list[int], *stop: str, is_cut: bool = False) -> list[Event]:
-    parser = AnswerParser(tokenizer, stop=stop, parses_tools=True)
-    return [event for token in tokens for event in parser.push(token)] + parser.finish(is_cut=is_cut)
-
-
-def whole(events: list[Event]) -> tuple[str, list[tuple[str, str]]]:
-    answer = collect(iter([*events, Finished("stop", Usage(1, 1))]))
-    return answer.text, [(call.name, call.arguments) for call in answer.tool_calls]
-
-
-def test_an_array_of_calls_is_read(array_tokenizer: Tokenizer) -> None:
-    calls = [{"name": "f", "arguments": {"a": '}]"é', "b": 1.5}}, {"name": "g_2", "arguments": {}}]
-    tokens = control(array_tokenizer, "[TOOL_CALLS]") + text(array_tokenizer, json.dumps(calls))
-    assert whole(parse(array_tokenizer, tokens)) == ("", [("f", '{"a": "}]\\"é", "b": 1.5}'), ("g_2", "{}")])
-
-
-def test_text_before_a_call_stays_text(array_tokenizer: Tokenizer) -> None:
-    tokens = text(array_tokenizer, "Let me see.") + control(array_tokenizer, "[TOOL_CALLS]")
-    tokens += text(array_tokenizer, '[{"name": "f", "arguments": {}}]')
-    assert whole(parse(array_tokenizer, tokens)) == ("Let me see.", [("f", "{}")])
-
-
-def test_named_calls_in_parallel_are_read(named_tokenizer: Tokenizer) -> None:
-    tokens = []
-    for name, arguments in (("get_time", '{"city": "Oslo"}'), ("ping", "")):
-        tokens += control(named_tokenizer, "[TOOL_CALLS]") + text(named_tokenizer, name)
-        tokens += control(named_tokenizer, "[ARGS]") + text(named_tokenizer, arguments)
-    assert whole(parse(named_tokenizer, tokens)) == ("", [("get_time", '{"city": "Oslo"}'), ("ping", "{}")])
-
-
-def test_an_id_of_the_model_is_kept_and_a_missing_one_is_made(named_tokenizer: Tokenizer) -> None:
-    ids = []
-    for call_id in (control(named_tokenizer, "[CALL_ID]") + text(named_tokenizer, "abcDEF123"), []):
-        tokens = control(named_tokenizer, "[TOOL_CALLS]") + text(named_tokenizer, "f") + call_id
-        tokens += control(named_tokenizer, "[ARGS]") + text(named_tokenizer, "{}")
-        (event,) = parse(named_tokenizer, tokens)
-        assert isinstance(event, ToolCallDelta)
-        ids.append(event.call.id)
-    assert ids[0] == "abcDEF123"
-    assert len(ids[1]) == 9
-    assert ids[1].isalnum()
-
-
-@pytest.mark.parametrize(
-    "cut", ['[{"name": "f", "argum', "no json", '{"name": "f"}', '[{"name": 1, "arguments": {}}]', ""]
-)
-def test_a_call_that_cannot_be_read_is_given_out_as_the_text_it_is(array_tokenizer: Tokenizer, cut: str) -> None:
-    tokens = text(array_tokenizer, "Hm.") + control(array_tokenizer, "[TOOL_CALLS]") + text(array_tokenizer, cut)
-    assert whole(parse(array_tokenizer, tokens)) == (f"Hm.[TOOL_CALLS]{cut}", [])
-
-
-def test_a_call_that_a_limit_cut_before_its_arguments_is_text(named_tokenizer: Tokenizer) -> None:
-    tokens = control(named_tokenizer, "[TOOL_CALLS]") + text(named_tokenizer, "delete_all")
-    tokens += control(named_tokenizer, "[ARGS]")
-    assert whole(parse(named_tokenizer, tokens)) == ("", [("delete_all", "{}")])
-    assert whole(parse(named_tokenizer, tokens, is_cut=True)) == ("[TOOL_CALLS]delete_all[ARGS]", [])
-    complete = tokens + text(named_tokenizer, '{"a": 1}')
-    assert whole(parse(named_tokenizer, complete, is_cut=True)) == ("", [("delete_all", '{"a": 1}')])
-
-
-@pytest.mark.parametrize(
-    "value",
-    ["1" * 5000, "NaN", "-Infinity", r'"\ud800"', "[" * 20_000],
-    ids=["digits", "nan", "infinity", "surrogate", "deep"],
-)
-def test_values_that_are_no_json_make_no_call(
-    array_tokenizer: Tokenizer, named_tokenizer: Tokenizer, value: str
-) -> None:
-    arguments = f'{{"a": {value}}}'
-    array = f'[{{"name": "f", "arguments": {arguments}}}]'
-    tokens = control(array_tokenizer, "[TOOL_CALLS]") + text(array_tokenizer, array)
-    assert whole(parse(array_tokenizer, tokens)) == (f"[TOOL_CALLS]{array}", [])
-    tokens = control(named_tokenizer, "[TOOL_CALLS]") + text(named_tokenizer, "f")
-    tokens += control(named_tokenizer, "[ARGS]") + text(named_tokenizer, arguments)
-    assert whole(parse(named_tokenizer, tokens)) == (f"[TOOL_CALLS]f[ARGS]{arguments}", [])
-
-
-def test_the_marker_as_text_is_text(array_tokenizer: Tokenizer) -> None:
-    tokens = text(array_tokenizer, '[TOOL_CALLS][{"name": "f", "arguments": {}}]')
-    assert whole(parse(array_tokenizer, tokens)) == ('[TOOL_CALLS][{"name": "f", "arguments": {}}]', [])
-
-
-def test_a_stop_string_ends_the_text_before_it(array_tokenizer: Tokenizer) -> None:
-    tokens = text(array_tokenizer, "One. Two. Three.")
-    assert whole(parse(array_tokenizer, tokens, " Two")) == ("One.", [])
-
-
-def test_no_event_holds_half_a_character(array_tokenizer: Tokenizer) -> None:
-    events = parse(array_tokenizer, text(array_tokenizer, "🙂👩‍👩‍👧" * 3))
+def test_no_event_holds_half_a_character(tokenizer: Tokenizer) -> None:
+    events = events_of(tokenizer, text(tokenizer, "🙂👩‍👩‍👧" * 3))
     assert all(isinstance(event, TextDelta) and "�" not in event.text for event in events)
-    assert whole(events)[0] == "🙂👩‍👩‍👧" * 3
+    assert summary(events).text == "🙂👩‍👩‍👧" * 3
+
+
+def test_an_answer_that_continues_a_text_joins_it_as_mistral_common_decodes_both(tokenizer: Tokenizer) -> None:
+    whole = text(tokenizer, "This is a test, nothing  more.")
+    base = tokenizer._base
+    for cut in range(1, len(whole)):
+        parser = AnswerParser(tokenizer, continues_text=True)
+        events = [event for token in whole[cut:] for event in parser.push(token)] + parser.finish(is_cut=False)
+        start = base.decode(whole[:cut], special_token_policy=SpecialTokenPolicy.IGNORE)
+        assert start + summary(events).text == "This is a test, nothing  more."
+
+
+def test_tasks_without_calls_have_text_only() -> None:
+    tokenizer = load_tokenizer("tekken v13")
+    parser = AnswerParser(tokenizer)
+    tokens = spelled(tokenizer, "<THINK>a</THINK>b<TOOL_CALLS>f<ARGS>{}")
+    events = [event for token in tokens for event in parser.push(token)] + parser.finish(is_cut=False)
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "abf{}"
+    assert all(isinstance(event, TextDelta) for event in events)
+
+
+def test_a_prompt_that_leaves_its_reasoning_open_is_seen() -> None:
+    tokenizer = load_tokenizer("tekken v13")
+    assert ends_in_reasoning(tokenizer, spelled(tokenizer, "a<THINK>b"))
+    assert not ends_in_reasoning(tokenizer, spelled(tokenizer, "a<THINK>b</THINK>c"))
+    assert not ends_in_reasoning(tokenizer, [*spelled(tokenizer, "a<THINK>b"), tokenizer.eos_id])
+    assert not ends_in_reasoning(load_tokenizer("tokenizer.model.v1"), [5, 6])
+
+
+def test_an_answer_is_all_its_events_and_a_message_to_go_on_with() -> None:
+    call, broken = ToolCall("abcdefghi", "f", "{}"), BrokenToolCall("[TOOL_CALLS]g", "cut")
+    usage = Usage(3, 4)
+    events: list[Event] = [
+        ReasoningDelta("h"),
+        ReasoningDelta("m"),
+        TextDelta("a"),
+        TextDelta("b"),
+        ToolCallDone(0, call),
+        broken,
+        Finished("length", usage, "raw"),
+    ]
+    answer = collect(iter(events))
+    assert answer == Answer("ab[TOOL_CALLS]g", "length", usage, (call,), "raw", "hm", (broken,))
+    assert answer.message() == {
+        "role": "assistant",
+        "content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "ab[TOOL_CALLS]g"}],
+        "tool_calls": [{"id": "abcdefghi", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+    }
+    assert Answer("x", "stop", usage).message() == {"role": "assistant", "content": "x"}
+
+
+def without_times(events: list[Event]) -> list[Any]:
+    """Events without what differs from run to run: times and ids."""
+    result: list[Any] = []
+    for event in events:
+        match event:
+            case Finished(reason, usage, raw):
+                result.append((reason, usage.prompt_tokens, usage.completion_tokens, raw))
+            case ToolCallDone(index, call):
+                result.append((index, call.name, call.arguments))
+            case TextDelta() | ReasoningDelta():
+                result.append(event)
+    return result
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_tokens": 200},
+        {"max_tokens": 5},
+        {"max_tokens": 60, "tools": None, "stop": ("a",)},
+        {"max_tokens": 30, "temperature": 1.0, "seed": 7, "tools": None},
+    ],
+)
+def test_the_event_loop_gives_the_events_of_the_plain_road(llm: LLM, options: dict[str, Any]) -> None:
+    from mistral_local.cli.showcase import EXEC_PYTHON
+
+    request = {"tools": [EXEC_PYTHON], **options}
+    expected = list(llm.chat(USER, stream=True, **request))
+
+    async def main() -> list[Event]:
+        async with AsyncEngine(llm._engine) as engine:
+            return [event async for event in stream_answer(engine, llm.prepare_chat(USER, **request))]
+
+    assert without_times(asyncio.run(main())) == without_times(expected)
+    assert not llm._engine.has_work
+
+
+def test_logprobs_come_with_each_token_and_spell_the_text(llm: LLM) -> None:
+    answer = llm.chat(USER, max_tokens=8, logprobs=True, top_logprobs=2)
+    assert len(answer.logprobs) == answer.usage.completion_tokens == 8
+    assert b"".join(score.bytes for score in answer.logprobs).decode() == answer.text
+    for score in answer.logprobs:
+        assert score.logprob <= 0
+        assert len(score.top) == 2
+        assert (score.top[0].token_id, score.top[0].logprob) == (score.token_id, score.logprob)  # greedy
+    assert llm.chat(USER, max_tokens=8).logprobs == ()
+
+
+def test_an_answer_goes_on_with_the_beginning_that_it_was_given(llm: LLM) -> None:
+    beginning = {"role": "assistant", "content": "Fibonacci numbers are", "prefix": True}
+    answer = llm.chat([*USER, beginning], max_tokens=10)
+    assert answer.text.startswith("Fibonacci numbers are")
+    assert len(answer.text) > len("Fibonacci numbers are")
+    assert answer.usage.completion_tokens <= 10
+
+
+def test_several_choices_are_drawn_each_by_itself_and_repeat_with_a_seed(llm: LLM) -> None:
+    options: dict[str, Any] = {"temperature": 4.0, "top_p": 1.0, "max_tokens": 12, "seed": 3}
+    first = [answer.text for answer in llm.chat_choices(USER, n=3, **options)]
+    assert len(set(first)) > 1
+    assert [answer.text for answer in llm.chat_choices(USER, n=3, **options)] == first
+    assert llm.chat(USER, **options).text == first[0]
+    with pytest.raises(mistral_local.errors.RequestError, match="n: expected 1 to 128, got 0"):
+        llm.chat_choices(USER, n=0)

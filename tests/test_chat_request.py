@@ -25,5 +25,5 @@ def test_audio_is_refused() -> None:
 
 
 def test_text_in_chunks_passes() -> None:
-    request = chat_request(user({"type": "text", "text": "Say."}))
-    assert [chunk.text for chunk in request.messages[0].content] == ["What is this?", "Say."]
+    chat = chat_request(user({"type": "text", "text": "Say."}))
+    assert [chunk.text for chunk in chat.request.messages[0].content] == ["What is this?", "Say."]

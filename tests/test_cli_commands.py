@@ -101,6 +101,7 @@ def test_json_holds_text_calls_reason_and_usage(run):
     assert code == 0
     assert json.loads(out) == {
         "text": "Let me see.",
+        "reasoning": "",
         "tool_calls": [{"id": "abcdef123", "name": "weather", "arguments": {"city": "Köln"}}],
         "finish_reason": "stop",
         "usage": {

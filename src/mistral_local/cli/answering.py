@@ -5,7 +5,15 @@ from collections.abc import Callable
 from mistral_local.cli.interrupt import StopRequest
 from mistral_local.cli.turn import Turn
 from mistral_local.cli.writers import Writer
-from mistral_local.tasks.outputs import Event, EventStream, Finished, TextDelta, ToolCallDelta
+from mistral_local.tasks.outputs import (
+    BrokenToolCall,
+    Event,
+    EventStream,
+    Finished,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDone,
+)
 
 
 def show_answer(start: Callable[[], EventStream], writer: Writer, stop: StopRequest) -> Turn:
@@ -36,8 +44,14 @@ def _show(event: Event, writer: Writer, turn: Turn) -> None:
         case TextDelta(text):
             turn.text += text
             writer.text(text)
-        case ToolCallDelta(call):
+        case ReasoningDelta(text):
+            turn.reasoning += text
+            writer.reasoning(text)
+        case ToolCallDone(_, call):
             turn.tool_calls.append(call)
             writer.tool_call(call)
+        case BrokenToolCall(text):
+            turn.text += text
+            writer.text(text)
         case Finished():
             turn.finished = event

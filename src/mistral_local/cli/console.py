@@ -50,6 +50,12 @@ class Console:
         self._out.write(visible(text) if self.is_terminal else text)
         self._out.flush()
 
+    def dimmed(self, text: str) -> None:
+        """Show a piece of text dimmed on a terminal; nowhere else."""
+        if self.is_terminal:
+            shown = visible(text)
+            self.raw_out(f"{_DIM}{shown}{_PLAIN}" if self._color_out else shown)
+
     def aside(self, text: str) -> None:
         """Show a dimmed line on stdout."""
         shown = visible(text) if self.is_terminal else text

@@ -74,13 +74,13 @@ def _headline(kind: str, what: str) -> None:
 
 def _show(events: Iterator[Event], *, end: str = "\n") -> None:
     """Print an answer while it comes."""
-    from mistral_local.tasks.outputs import Finished, TextDelta, ToolCallDelta
+    from mistral_local.tasks.outputs import Finished, TextDelta, ToolCallDone
 
     for event in events:
         match event:
             case TextDelta():
                 print(event.text, end="", flush=True)
-            case ToolCallDelta():
+            case ToolCallDone():
                 arguments = json.loads(event.call.arguments)
                 shown = "\n".join(f"  {name}: {_indented(str(value))}" for name, value in arguments.items())
                 print(f"{event.call.name}\n{shown}", end="")

@@ -14,6 +14,7 @@ class Turn:
     """
 
     text: str = ""
+    reasoning: str = ""
     tool_calls: list[ToolCall] = field(default_factory=list)
     finished: Finished | None = None
 
@@ -25,4 +26,4 @@ class Turn:
     @property
     def is_empty(self) -> bool:
         """Whether nothing has come."""
-        return not self.text and not self.tool_calls
+        return not self.text and not self.tool_calls and not self.reasoning

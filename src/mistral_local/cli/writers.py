@@ -13,6 +13,8 @@ class Writer(Protocol):
 
     def text(self, piece: str) -> None: ...
 
+    def reasoning(self, piece: str) -> None: ...
+
     def tool_call(self, call: ToolCall) -> None: ...
 
     def end(self, turn: Turn) -> None: ...
@@ -26,11 +28,22 @@ class StreamWriter:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._in_line = False
+        self._in_reasoning = False
 
     def text(self, piece: str) -> None:
         """Show more text."""
+        if self._in_reasoning:
+            self._end_line()
+            self._in_reasoning = False
         self._console.answer(piece)
         if piece:
+            self._in_line = not piece.endswith("\n")
+
+    def reasoning(self, piece: str) -> None:
+        """Show more of what the model thinks, dimmed; a person sees it, a pipe gets the answer only."""
+        self._console.dimmed(piece)
+        if piece and self._console.is_terminal:
+            self._in_reasoning = True
             self._in_line = not piece.endswith("\n")
 
     def tool_call(self, call: ToolCall) -> None:
@@ -63,6 +76,9 @@ class JsonWriter:
     def text(self, piece: str) -> None:
         """Wait."""
 
+    def reasoning(self, piece: str) -> None:
+        """Wait."""
+
     def tool_call(self, call: ToolCall) -> None:
         """Wait."""
 
@@ -71,6 +87,7 @@ class JsonWriter:
         usage = turn.finished.usage if turn.finished else None
         fields = {
             "text": turn.text,
+            "reasoning": turn.reasoning,
             "tool_calls": [{"id": call.id, **tool_call_fields(call)} for call in turn.tool_calls],
             "finish_reason": turn.finish_reason,
             "usage": usage_fields(usage) if usage else None,

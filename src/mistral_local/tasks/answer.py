@@ -7,49 +7,94 @@ from collections.abc import Generator, Iterator
 from mistral_local.engine.engine import Engine
 from mistral_local.engine.sequence import Sequence
 from mistral_local.errors import MistralLocalError
-from mistral_local.tasks.outputs import Answer, Event, Finished, FinishReason, TextDelta, ToolCallDelta, Usage
-from mistral_local.tokenizer.stop_strings import StopMatcher
+from mistral_local.tasks.answer_parser import AnswerParser
+from mistral_local.tasks.outputs import (
+    Answer,
+    BrokenToolCall,
+    Event,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    TextDelta,
+    TokenLogprob,
+    ToolCall,
+    ToolCallDone,
+    Usage,
+)
 from mistral_local.tokenizer.tokenizer import Tokenizer
-from mistral_local.tools.parser import ToolCallParser
 
 
-class AnswerParser:
-    """Turns new tokens into events; text streams, function calls come when they are complete."""
+class AnswerReader:
+    """Makes the events of one answer from the tokens of one sequence, whoever steps the engine.
 
-    def __init__(self, tokenizer: Tokenizer, *, stop: tuple[str, ...], parses_tools: bool) -> None:
-        self._tools = ToolCallParser(tokenizer) if parses_tools else None
-        self._tokenizer = tokenizer
-        self._detokenizer = tokenizer.detokenizer()
-        self._stop = StopMatcher(stop)
-        self._call_tokens: list[int] = []
+        for token in ...:                   # or: async for
+            yield from reader.push(token)
+            if reader.is_stopped:
+                break
+        ...                                 # abort the sequence
+        yield from reader.finish()
+
+    Args:
+        prefix: text that the prompt has put in the model's mouth; it is part of the answer.
+    """
+
+    def __init__(self, sequence: Sequence, tokenizer: Tokenizer, parser: AnswerParser, *, prefix: str = "") -> None:
+        self._sequence, self._tokenizer, self._parser = sequence, tokenizer, parser
+        self._prefix = prefix
+        self._tokens: list[int] = []
 
     @property
     def is_stopped(self) -> bool:
-        """Whether a stop string has appeared."""
-        return self._stop.is_stopped
+        """Whether a stop string has appeared: no more tokens are needed."""
+        return self._parser.is_stopped
 
     def push(self, token: int) -> list[Event]:
-        """Take one new token."""
-        if self._call_tokens or (self._tools is not None and token == self._tools.marker_id):
-            self._call_tokens.append(token)
-            return []
-        return _text_event(self._stop.push(self._detokenizer.push(token)))
+        """Take the next new token of the sequence."""
+        events = self._first_events()
+        if self._sequence.params.logprobs:
+            events.append(self._logprob(len(self._tokens), token))
+        self._tokens.append(token)
+        return events + self._parser.push(token)
 
-    def finish(self, *, is_cut: bool) -> list[Event]:
-        """No more tokens come: give out what was held back, calls that cannot be read as the text they are.
+    def finish(self) -> list[Event]:
+        """No more tokens come: the last events, at the very end Finished.
 
-        Args:
-            is_cut: whether something else than the model ended the answer.
+        Raises:
+            MistralLocalError: if the model's numbers went wrong.
         """
-        if self.is_stopped:
-            return []
-        rest = _text_event(self._stop.push(self._detokenizer.finish()) + self._stop.finish())
-        if not self._call_tokens or self._tools is None:
-            return rest
-        calls = self._tools.parse(self._call_tokens, is_cut=is_cut)
-        if calls is None:
-            return rest + _text_event(self._tokenizer.spell_out(self._call_tokens))
-        return rest + [ToolCallDelta(call) for call in calls]
+        sequence = self._sequence
+        if sequence.error is not None:
+            raise MistralLocalError(sequence.error)
+        events = self._first_events() + self._parser.finish(is_cut=sequence.finish_reason != "stop")
+        return [*events, Finished(self._finish_reason(), self._usage(), self._tokenizer.spell_out(self._tokens))]
+
+    def _first_events(self) -> list[Event]:
+        prefix, self._prefix = self._prefix, ""
+        return [TextDelta(prefix)] if prefix else []
+
+    def _finish_reason(self) -> FinishReason:
+        reason = self._sequence.finish_reason
+        if not self.is_stopped and reason != "stop":
+            return "length" if reason == "length" else "aborted"
+        return "tool_calls" if self._parser.num_calls else "stop"
+
+    def _usage(self) -> Usage:
+        """What the answer took; times are those at which the engine chose the tokens."""
+        sequence, num_tokens = self._sequence, len(self._tokens)
+        first, last = sequence.first_token_at, sequence.last_token_at
+        if first is None or last is None:
+            return Usage(sequence.num_prompt_tokens, num_tokens)
+        rate = (sequence.num_new_tokens - 1) / (last - first) if last > first else 0.0
+        return Usage(sequence.num_prompt_tokens, num_tokens, first - sequence.arrived_at, rate)
+
+    def _logprob(self, place: int, token: int) -> TokenLogprob:
+        top = [self._scored(top_id, logprob) for top_id, logprob in self._sequence.top_logprobs[place]]
+        return self._scored(token, self._sequence.logprobs[place], tuple(top))
+
+    def _scored(self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+        content = self._tokenizer.token_bytes(token)
+        text = self._tokenizer.piece(token) if self._tokenizer.is_control(token) else content.decode(errors="replace")
+        return TokenLogprob(token, text, content, logprob, top)
 
 
 class AnswerStream(Iterator[Event]):
@@ -58,18 +103,9 @@ class AnswerStream(Iterator[Event]):
     Closing it, or letting go of it, stops the answer at once and frees what it held.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        sequence: Sequence,
-        tokenizer: Tokenizer,
-        *,
-        stop: tuple[str, ...] = (),
-        parses_tools: bool = False,
-    ) -> None:
+    def __init__(self, engine: Engine, sequence: Sequence, reader: AnswerReader) -> None:
         self._engine, self._sequence = engine, sequence
-        parser = AnswerParser(tokenizer, stop=stop, parses_tools=parses_tools)
-        self._events = _events(engine, sequence, tokenizer, parser)
+        self._events = _events(engine, sequence, reader)
 
     def __next__(self) -> Event:
         return next(self._events)
@@ -83,46 +119,52 @@ class AnswerStream(Iterator[Event]):
         self.close()
 
 
-def _events(
-    engine: Engine, sequence: Sequence, tokenizer: Tokenizer, parser: AnswerParser
-) -> Generator[Event, None, None]:
+def _events(engine: Engine, sequence: Sequence, reader: AnswerReader) -> Generator[Event, None, None]:
     """Yield the events of a sequence.
 
     It does not know its AnswerStream: in a circle of references that would be freed by the garbage collector, which may
     run in the middle of a step.
-
-    Raises:
-        MistralLocalError: if the model's numbers went wrong.
     """
-    num_tokens = 0
     for token in engine.stream(sequence):
-        num_tokens += 1
-        yield from parser.push(token)
-        if parser.is_stopped:
+        yield from reader.push(token)
+        if reader.is_stopped:
             break
     engine.abort(sequence)
-    if sequence.error is not None:
-        raise MistralLocalError(sequence.error)
-    last = parser.finish(is_cut=sequence.finish_reason != "stop")
-    yield from last
-    has_calls = any(isinstance(event, ToolCallDelta) for event in last)
-    reason = _finish_reason(sequence, is_stopped=parser.is_stopped, has_calls=has_calls)
-    yield Finished(reason, _usage(sequence, num_tokens), tokenizer.spell_out(sequence.new_tokens))
+    yield from reader.finish()
 
 
 def collect(events: Iterator[Event]) -> Answer:
     """Join the events of an answer."""
-    text, calls, finished = "", [], None
+    text, reasoning, finished = "", "", None
+    calls: list[ToolCall] = []
+    broken: list[BrokenToolCall] = []
+    logprobs: list[TokenLogprob] = []
     for event in events:
         match event:
             case TextDelta():
                 text += event.text
-            case ToolCallDelta():
+            case ReasoningDelta():
+                reasoning += event.text
+            case ToolCallDone():
                 calls.append(event.call)
+            case BrokenToolCall():
+                broken.append(event)
+                text += event.text
+            case TokenLogprob():
+                logprobs.append(event)
             case Finished():
                 finished = event
     assert finished is not None
-    return Answer(text, finished.finish_reason, finished.usage, tuple(calls), finished.raw_text)
+    return Answer(
+        text,
+        finished.finish_reason,
+        finished.usage,
+        tuple(calls),
+        finished.raw_text,
+        reasoning,
+        tuple(broken),
+        tuple(logprobs),
+    )
 
 
 def collect_all(streams: list[AnswerStream]) -> list[Answer]:
@@ -137,26 +179,3 @@ def collect_all(streams: list[AnswerStream]) -> list[Answer]:
             else:
                 events[row].append(event)
     return [collect(iter(row)) for row in events]
-
-
-def _usage(sequence: Sequence, num_tokens: int) -> Usage:
-    """What an answer of so many tokens took; times are those at which the engine chose the tokens."""
-    first, last = sequence.first_token_at, sequence.last_token_at
-    if first is None or last is None:
-        return Usage(sequence.num_prompt_tokens, num_tokens)
-    rate = (sequence.num_new_tokens - 1) / (last - first) if last > first else 0.0
-    return Usage(sequence.num_prompt_tokens, num_tokens, first - sequence.arrived_at, rate)
-
-
-def _text_event(text: str) -> list[Event]:
-    return [TextDelta(text)] if text else []
-
-
-def _finish_reason(sequence: Sequence, *, is_stopped: bool, has_calls: bool) -> FinishReason:
-    if is_stopped:
-        return "stop"
-    if sequence.finish_reason == "length":
-        return "length"
-    if sequence.finish_reason == "aborted":
-        return "aborted"
-    return "tool_calls" if has_calls else "stop"

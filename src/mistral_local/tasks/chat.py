@@ -1,38 +1,124 @@
-"""Conversations: from the messages of the Mistral API to mistral_common's request."""
+"""Conversations: from the messages of the Mistral API (or OpenAI's) to mistral_common's request."""
+
+from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from mistral_common.exceptions import MistralCommonException
 from mistral_common.protocol.instruct.chunk import ChunkTypes
-from mistral_common.protocol.instruct.request import ChatCompletionRequest
+from mistral_common.protocol.instruct.messages import AssistantMessage
+from mistral_common.protocol.instruct.request import ChatCompletionRequest, ResponseFormats
+from mistral_common.protocol.instruct.tool_calls import ToolChoiceEnum
 from pydantic import BaseModel, ValidationError
 
 from mistral_local.errors import RequestError
+from mistral_local.tasks.messages import Message, call_ids_of, leave_out_text_beside_calls, plain_message, with_ids
+from mistral_local.tokenizer.tokenizer import Tokenizer
+from mistral_local.tools.call_ids import CallIds
 
-Message = Mapping[str, Any] | BaseModel
-"""{"role": "user", "content": "..."} as in the Mistral API, or a message of mistral_common."""
+SAFE_PROMPT = (
+    "Always assist with care, respect, and truth. Respond with utmost utility yet securely. Avoid harmful, unethical, "
+    "prejudiced, or negative content. Ensure replies promote fairness and positivity."
+)
+"""What safe_prompt puts before a conversation, word for word as the Mistral API has it."""
+
+ToolDefinition = Mapping[str, Any] | BaseModel
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A conversation ready to be encoded.
+
+    Attributes:
+        request: mistral_common's.
+        call_ids: which id of the caller stands for which of the request.
+        prefix: with what the answer begins, if the last message is the beginning of it.
+        notes: what was left out or changed, a line each.
+    """
+
+    request: ChatCompletionRequest[Any]
+    call_ids: CallIds
+    prefix: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def chat_request(
-    messages: Iterable[Message], tools: Iterable[Mapping[str, Any] | BaseModel] | None = None
-) -> ChatCompletionRequest[Any]:
+    messages: Iterable[Message],
+    tools: Iterable[ToolDefinition] | None = None,
+    *,
+    version: str = "v13",
+    safe_prompt: bool = False,
+    **fields: Any,
+) -> ChatRequest:
     """Build mistral_common's request.
+
+    Args:
+        version: of the tokenizer: v1 to v3 cannot encode text and calls in one message, so the text is left out there,
+            with a note.
+        safe_prompt: put SAFE_PROMPT before the conversation.
+        fields: further fields of mistral_common's request; None is as if not given.
 
     Raises:
         RequestError: if a message or tool has not the form of the API, or holds something else than text; the field is
             named.
     """
-    fields: dict[str, Any] = {"messages": [_plain(message) for message in messages]}
+    plain = [plain_message(message, index) for index, message in enumerate(messages)]
+    notes = leave_out_text_beside_calls(plain) if version in ("v1", "v2", "v3") else []
+    ids = CallIds(call_ids_of(plain))
+    plain = [with_ids(message, ids) for message in plain]
+    if safe_prompt:
+        plain.insert(0, {"role": "system", "content": SAFE_PROMPT})
+    given = {name: value for name, value in fields.items() if value is not None}
     if tools is not None:
-        fields["tools"] = [_plain(tool) for tool in tools]
+        given["tools"] = [_plain_tool(tool) for tool in tools]
+    request = _validated({"messages": plain, **given}, ids)
+    _check_is_text(request)
+    return ChatRequest(request, ids, _prefix(request), tuple(notes))
+
+
+def encode_chat(tokenizer: Tokenizer, chat: ChatRequest) -> list[int]:
+    """Encode a conversation by mistral_common.
+
+    Raises:
+        RequestError: if it refuses; the error names the caller's own ids.
+    """
     try:
-        request: ChatCompletionRequest[Any] = ChatCompletionRequest.model_validate(fields)
+        return tokenizer.encode_chat(chat.request)
+    except RequestError as error:
+        raise RequestError(chat.call_ids.restore(str(error))) from error
+
+
+def refuse_what_needs_a_grammar(request: ChatCompletionRequest[Any]) -> None:
+    """Refuse what can only be honoured by constrained decoding.
+
+    Raises:
+        RequestError: naming the field.
+    """
+    if request.response_format.type != ResponseFormats.text:
+        raise RequestError(f"response_format: {request.response_format.type.value} is not supported yet")
+    if request.tool_choice not in (ToolChoiceEnum.auto, ToolChoiceEnum.none):
+        raise RequestError("tool_choice: only auto and none are supported yet")
+    if not request.parallel_tool_calls:
+        raise RequestError("parallel_tool_calls: false is not supported yet")
+
+
+def _validated(fields: dict[str, Any], ids: CallIds) -> ChatCompletionRequest[Any]:
+    try:
+        return ChatCompletionRequest.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        raise RequestError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise RequestError(ids.restore(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")) from error
+    except MistralCommonException as error:
+        raise RequestError(ids.restore(str(error))) from error
 
-    _check_is_text(request)
-    return request
+
+def _prefix(request: ChatCompletionRequest[Any]) -> str:
+    match request.messages:
+        case [*_, AssistantMessage(prefix=True, content=str(text))]:
+            return text
+    return ""
 
 
 def _check_is_text(request: ChatCompletionRequest[Any]) -> None:
@@ -45,5 +131,12 @@ def _check_is_text(request: ChatCompletionRequest[Any]) -> None:
                 )
 
 
-def _plain(item: Mapping[str, Any] | BaseModel) -> Any:
-    return dict(item) if isinstance(item, Mapping) else item
+def _plain_tool(tool: ToolDefinition) -> Any:
+    """A tool as mistral_common takes it; OpenAI's clients leave out the parameters of a function that has none."""
+    if not isinstance(tool, Mapping):
+        return tool
+    function = tool.get("function")
+    if not isinstance(function, Mapping):
+        return dict(tool)
+    given = {name: value for name, value in function.items() if value is not None}
+    return {**tool, "function": {"parameters": {}, **given}}

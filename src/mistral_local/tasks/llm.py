@@ -12,19 +12,23 @@ from pydantic import BaseModel
 from mistral_local.config import EngineConfig
 from mistral_local.demo.locate import demo_checkpoint
 from mistral_local.engine.engine import Engine
-from mistral_local.engine.sequence import Sequence
 from mistral_local.errors import AdapterError, RequestError, TokenizerError, UsageError
 from mistral_local.model.transformer import Transformer
 from mistral_local.sampling.params import Pooling
 from mistral_local.tasks.answer import AnswerStream, collect, collect_all
-from mistral_local.tasks.chat import Message, chat_request
+from mistral_local.tasks.chat import chat_request, encode_chat, refuse_what_needs_a_grammar
 from mistral_local.tasks.embeddings import embed
+from mistral_local.tasks.messages import Message
 from mistral_local.tasks.options import GenerationOptions
 from mistral_local.tasks.outputs import Answer
+from mistral_local.tasks.prepared import PreparedRequest
 from mistral_local.tokenizer.find import find_tokenizer
 from mistral_local.tokenizer.tokenizer import Tokenizer
+from mistral_local.tools.parser import MARKER
 
 Tools = Iterable[Mapping[str, Any] | BaseModel]
+ToolChoice = str | Mapping[str, Any] | BaseModel
+MAX_CHOICES = 128
 
 
 class LLM:
@@ -34,8 +38,16 @@ class LLM:
         context_length: most tokens of one request, prompt and answer together.
     """
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, engine: Engine) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        engine: Engine,
+        *,
+        note: Callable[[str], None] | None = None,
+    ) -> None:
         self._model, self._tokenizer, self._engine = model, tokenizer, engine
+        self._note = note or (lambda _: None)
         self.context_length = engine.max_context
 
     @overload
@@ -59,13 +71,21 @@ class LLM:
             messages: as in the Mistral API: {"role": ..., "content": ...}, or mistral_common's messages.
             tools: functions that the model may call, as in the Mistral API.
             stream: give out events while the model writes; closing the stream stops it.
-            options: fields of GenerationOptions.
+            options: those of prepare_chat().
 
         Raises:
             RequestError: if the conversation or an option cannot be served.
         """
-        tokens = self._tokenizer.encode_chat(chat_request(messages, tools))
-        return self._answer(tokens, _options(options), stream=stream, parses_tools=True)
+        return self._answer(self.prepare_chat(messages, tools=tools, **options), stream=stream)
+
+    def chat_choices(
+        self, messages: Iterable[Message], *, n: int, tools: Tools | None = None, **options: Any
+    ) -> list[Answer]:
+        """Give n answers to a conversation, each drawn by itself; arguments and errors as in chat()."""
+        if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MAX_CHOICES:
+            raise RequestError(f"n: expected 1 to {MAX_CHOICES}, got {n!r}")
+        messages, tools = list(messages), None if tools is None else list(tools)
+        return self._answer_all([self.prepare_chat(messages, tools=tools, row=row, **options) for row in range(n)])
 
     @overload
     def fim(self, prompt: str, suffix: str = "", *, stream: Literal[False] = False, **options: Any) -> Answer: ...
@@ -75,7 +95,7 @@ class LLM:
     def fim(self, prompt: str, suffix: str = "", *, stream: bool, **options: Any) -> Answer | AnswerStream: ...
     def fim(self, prompt: str, suffix: str = "", *, stream: bool = False, **options: Any) -> Answer | AnswerStream:
         """Write what belongs between `prompt` and `suffix`; arguments and errors as in chat()."""
-        return self._answer(self._tokenizer.encode_fim(prompt, suffix), _options(options), stream=stream)
+        return self._answer(self.prepare_fim(prompt, suffix, **options), stream=stream)
 
     @overload
     def complete(self, prompt: str, *, stream: Literal[False] = False, **options: Any) -> Answer: ...
@@ -85,21 +105,75 @@ class LLM:
     def complete(self, prompt: str, *, stream: bool, **options: Any) -> Answer | AnswerStream: ...
     def complete(self, prompt: str, *, stream: bool = False, **options: Any) -> Answer | AnswerStream:
         """Continue plain text, without a chat template; arguments and errors as in chat()."""
-        return self._answer(self._tokenizer.encode_text(prompt), _options(options), stream=stream)
+        return self._answer(self.prepare_text(prompt, **options), stream=stream)
 
     def complete_batch(self, prompts: list[str], **options: Any) -> list[Answer]:
         """Continue several texts at the same time."""
+        return self._answer_all([self.prepare_text(prompt, row=row, **options) for row, prompt in enumerate(prompts)])
+
+    def prepare_chat(
+        self,
+        messages: Iterable[Message],
+        *,
+        tools: Tools | None = None,
+        tool_choice: ToolChoice | None = None,
+        parallel_tool_calls: bool | None = None,
+        response_format: Mapping[str, Any] | BaseModel | None = None,
+        reasoning_effort: str | None = None,
+        safe_prompt: bool = False,
+        row: int = 0,
+        **options: Any,
+    ) -> PreparedRequest:
+        """Encode a conversation for any engine that runs this model; chat() does no more than to run it.
+
+        Args:
+            tool_choice: "auto" or "none".
+            reasoning_effort: for tokenizers from v15 on.
+            safe_prompt: put the API's safety prompt before the conversation.
+            row: number of the answer, if several are drawn from one seed.
+            options: fields of GenerationOptions.
+
+        Raises:
+            RequestError: if the conversation or an option cannot be served.
+        """
         settings = _options(options)
-        encoded = [self._tokenizer.encode_text(prompt) for prompt in prompts]
-        sequences: list[Sequence] = []
-        try:
-            for row, tokens in enumerate(encoded):
-                sequences.append(self._add(tokens, settings, row=row))
-            streams = [AnswerStream(self._engine, s, self._tokenizer, stop=settings.stop) for s in sequences]
-            return collect_all(streams)
-        finally:
-            for sequence in sequences:
-                self._engine.abort(sequence)
+        chat = chat_request(
+            messages,
+            tools,
+            version=self._tokenizer.version,
+            safe_prompt=safe_prompt,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+            response_format=response_format,
+            reasoning_effort=reasoning_effort,
+        )
+        refuse_what_needs_a_grammar(chat.request)
+        tokens = encode_chat(self._tokenizer, chat)
+        for note in chat.notes:
+            self._note(note)
+        marker = self._tokenizer.control_id(MARKER)
+        forbids_calls = chat.request.tool_choice == "none" and marker is not None
+        bad_token_ids = frozenset([marker]) if forbids_calls and marker is not None else frozenset[int]()
+        return self._prepared(
+            tokens,
+            settings,
+            row=row,
+            bad_token_ids=bad_token_ids,
+            call_ids=chat.call_ids,
+            prefix=chat.prefix,
+            continues_text=bool(chat.prefix),
+            notes=chat.notes,
+        )
+
+    def prepare_fim(self, prompt: str, suffix: str = "", *, row: int = 0, **options: Any) -> PreparedRequest:
+        """Encode a gap for any engine that runs this model; errors as in fim()."""
+        settings = _options(options)
+        return self._prepared(self._tokenizer.encode_fim(prompt, suffix), settings, row=row, continues_text=True)
+
+    def prepare_text(self, prompt: str, *, row: int = 0, **options: Any) -> PreparedRequest:
+        """Encode plain text for any engine that runs this model; errors as in complete()."""
+        settings = _options(options)
+        return self._prepared(self._tokenizer.encode_text(prompt), settings, row=row, continues_text=bool(prompt))
 
     def embed(self, texts: list[str], *, pooling: Pooling = "mean") -> list[list[float]]:
         """One vector of length 1 per text, from the model's last hidden states.
@@ -113,7 +187,7 @@ class LLM:
 
     def count_tokens(self, messages: Iterable[Message], *, tools: Tools | None = None) -> int:
         """Prompt tokens of a conversation as it would be sent."""
-        return len(self._tokenizer.encode_chat(chat_request(messages, tools)))
+        return len(encode_chat(self._tokenizer, chat_request(messages, tools, version=self._tokenizer.version)))
 
     def describe(self) -> str:
         """The model in a line: size, dtype, device, tokenizer, context."""
@@ -130,17 +204,37 @@ class LLM:
         """Let go of the weights and the KV cache; the object cannot be used afterwards."""
         del self._engine, self._model
 
-    def _answer(
-        self, tokens: list[int], options: GenerationOptions, *, stream: bool, parses_tools: bool = False
-    ) -> Answer | AnswerStream:
-        sequence = self._add(tokens, options)
-        events = AnswerStream(self._engine, sequence, self._tokenizer, stop=options.stop, parses_tools=parses_tools)
+    def _prepared(
+        self,
+        tokens: list[int],
+        options: GenerationOptions,
+        *,
+        row: int,
+        bad_token_ids: frozenset[int] = frozenset(),
+        **how: Any,
+    ) -> PreparedRequest:
+        room = self.context_length - len(tokens)
+        params = options.sampling_params(room=room, eos_id=self._tokenizer.eos_id, row=row, bad_token_ids=bad_token_ids)
+        stop = tuple(options.stop)
+        return PreparedRequest(tokenizer=self._tokenizer, tokens=tokens, params=params, stop=stop, **how)
+
+    def _answer(self, request: PreparedRequest, *, stream: bool) -> Answer | AnswerStream:
+        events = self._start(request)
         return events if stream else collect(events)
 
-    def _add(self, tokens: list[int], options: GenerationOptions, *, row: int = 0) -> Sequence:
-        room = self.context_length - len(tokens)
-        params = options.sampling_params(room=room, eos_id=self._tokenizer.eos_id, row=row)
-        return self._engine.add(tokens, params)
+    def _answer_all(self, requests: list[PreparedRequest]) -> list[Answer]:
+        streams: list[AnswerStream] = []
+        try:
+            for request in requests:
+                streams.append(self._start(request))  # noqa: PERF401 - what has begun is closed if the next one fails
+            return collect_all(streams)
+        finally:
+            for stream in streams:
+                stream.close()
+
+    def _start(self, request: PreparedRequest) -> AnswerStream:
+        sequence = self._engine.add(request.tokens, request.params)
+        return AnswerStream(self._engine, sequence, request.reader(sequence))
 
 
 def load(
@@ -193,7 +287,7 @@ def load(
     engine = Engine(model, EngineConfig(max_num_seqs=max_batch_size, max_context=max_context))
     if engine.max_context < max_context:
         note(f"memory holds a KV cache of {engine.max_context} tokens, fewer than the context of {max_context}")
-    return LLM(model, tokenizer, engine)
+    return LLM(model, tokenizer, engine, note=note)
 
 
 def _load_tokenizer(folder: Path, model: Transformer, note: Callable[[str], None]) -> Tokenizer:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from mistral_local.errors import RequestError
 from mistral_local.sampling.params import SamplingParams, row_seed
 
-INTEGERS = ("max_tokens", "min_tokens", "top_k", "seed")
+INTEGERS = ("max_tokens", "min_tokens", "top_k", "seed", "top_logprobs")
+SWITCHES = ("ignore_eos", "logprobs")
 MAY_BE_NONE = ("max_tokens", "seed")
 NUMBERS = ("temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
 
@@ -27,6 +28,8 @@ class GenerationOptions:
         seed: makes sampling repeatable; None draws a fresh one.
         stop: texts that end the answer where they appear; they are not part of it.
         ignore_eos: write on until max_tokens.
+        logprobs: score each new token.
+        top_logprobs: and beside it the likeliest so many tokens, at most 20.
 
     Raises:
         RequestError: if a value is of the wrong type or out of range.
@@ -45,11 +48,15 @@ class GenerationOptions:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    logprobs: bool = False
+    top_logprobs: int = 0
 
     def __post_init__(self) -> None:
         self._check_types()
         if any(not text for text in self.stop):
             raise RequestError("stop: an empty string would end every answer at once")
+        if self.top_logprobs and not self.logprobs:
+            raise RequestError("top_logprobs: needs logprobs")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise RequestError(f"max_tokens: expected at least 1, got {self.max_tokens}")
         self.sampling_params(room=max(self.max_tokens or 0, self.min_tokens, 1), eos_id=0)
@@ -62,18 +69,24 @@ class GenerationOptions:
         for name in NUMBERS:
             if not isinstance(getattr(self, name), int | float) or isinstance(getattr(self, name), bool):
                 raise RequestError(f"{name}: expected a number, got {getattr(self, name)!r}")
+        for name in SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                raise RequestError(f"{name}: expected true or false, got {getattr(self, name)!r}")
         if not isinstance(self.stop, tuple | list) or not all(isinstance(text, str) for text in self.stop):
             raise RequestError(f"stop: expected texts, got {self.stop!r}")
         if not isinstance(self.logit_bias, Mapping):
             raise RequestError(f"logit_bias: expected token ids with numbers, got {self.logit_bias!r}")
 
-    def sampling_params(self, *, room: int, eos_id: int, row: int = 0) -> SamplingParams:
+    def sampling_params(
+        self, *, room: int, eos_id: int, row: int = 0, bad_token_ids: frozenset[int] = frozenset()
+    ) -> SamplingParams:
         """What the engine is told.
 
         Args:
             room: tokens that the context has left.
             eos_id: the token by which the model ends an answer.
             row: number of the prompt in a batch; rows draw different random numbers from one seed.
+            bad_token_ids: tokens that the task forbids.
         """
         max_tokens = max(1, room if self.max_tokens is None else min(self.max_tokens, room))
         return SamplingParams(
@@ -89,4 +102,7 @@ class GenerationOptions:
             logit_bias=self.logit_bias,
             seed=None if self.seed is None else row_seed(self.seed, row),
             stop_token_ids=frozenset() if self.ignore_eos else frozenset([eos_id]),
+            bad_token_ids=bad_token_ids,
+            logprobs=self.logprobs,
+            top_logprobs=self.top_logprobs,
         )

@@ -2,19 +2,23 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from mistral_local.tools.call import ToolCall
+from mistral_local.tools.call import BrokenToolCall, ToolCall, ToolCallDelta, ToolCallDone
 
 __all__ = [
     "Answer",
+    "BrokenToolCall",
     "Event",
     "EventStream",
     "FinishReason",
     "Finished",
+    "ReasoningDelta",
     "TextDelta",
+    "TokenLogprob",
     "ToolCall",
     "ToolCallDelta",
+    "ToolCallDone",
     "Usage",
 ]
 
@@ -39,16 +43,35 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """More text of the answer; never half a character."""
+    """More text of the answer; never half a character, never part of a stop string."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCallDelta:
-    """One complete tool call."""
+class ReasoningDelta:
+    """More of what the model thought between [THINK] and [/THINK]; never half a character."""
 
-    call: ToolCall
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token that was chosen, before the text that it makes certain; only if logprobs were asked for.
+
+    Attributes:
+        token_id: its id.
+        text: what it spells, control tokens by their names; a part of a character becomes U+FFFD.
+        bytes: what it adds to the text; none for control tokens.
+        logprob: its log-softmax of the untempered logits.
+        top: the likeliest tokens at its place in the same form, each with an empty `top`.
+    """
+
+    token_id: int
+    text: str
+    bytes: bytes
+    logprob: float
+    top: "tuple[TokenLogprob, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +87,7 @@ class Finished:
     raw_text: str = ""
 
 
-Event = TextDelta | ToolCallDelta | Finished
+Event = TextDelta | ReasoningDelta | ToolCallDelta | ToolCallDone | BrokenToolCall | TokenLogprob | Finished
 
 
 class EventStream(Iterator[Event], Protocol):
@@ -79,9 +102,12 @@ class Answer:
     """A whole answer.
 
     Attributes:
-        text: what the model wrote as text, without control tokens.
-        tool_calls: the functions it asked for, in order.
+        text: what the model wrote as text; a call that could not be read stands in it as it was written.
+        tool_calls: the functions it asked for, in order; each has a name, and a JSON object as arguments.
         raw_text: everything the model wrote, control tokens spelled out; nothing is ever lost.
+        reasoning: what it thought before it answered.
+        broken_calls: the calls that could not be read.
+        logprobs: of each token, if asked for.
     """
 
     text: str
@@ -89,3 +115,17 @@ class Answer:
     usage: Usage
     tool_calls: tuple[ToolCall, ...] = ()
     raw_text: str = ""
+    reasoning: str = ""
+    broken_calls: tuple[BrokenToolCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+    def message(self) -> dict[str, Any]:
+        """The answer as a message of the Mistral API, to go on with."""
+        message: dict[str, Any] = {"role": "assistant", "content": self.text}
+        if self.reasoning:
+            thinking = {"type": "thinking", "thinking": self.reasoning}
+            text = [{"type": "text", "text": self.text}] if self.text else []
+            message["content"] = [thinking, *text]
+        if self.tool_calls:
+            message["tool_calls"] = [call.as_message_part() for call in self.tool_calls]
+        return message

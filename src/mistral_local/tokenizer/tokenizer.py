@@ -106,9 +106,13 @@ class Tokenizer:
             return bytes([int(match[1], 16)])
         return " \u2047 ".encode() if token_id == self._base.unk_id else piece.replace("\u2581", " ").encode()
 
-    def detokenizer(self) -> Detokenizer:
-        """Start turning new tokens into text."""
-        return Detokenizer(self.token_bytes, marks_start=self._marks_start)
+    def detokenizer(self, *, continues_text: bool = False) -> Detokenizer:
+        """Start turning new tokens into text.
+
+        Args:
+            continues_text: whether they go on in the middle of a text, so that no space is a mark of its start.
+        """
+        return Detokenizer(self.token_bytes, marks_start=_never if continues_text else self._marks_start)
 
     def _marks_start(self, token_id: int) -> bool:
         """Whether a leading space is SentencePiece's own; those of unknown and byte tokens are text."""
@@ -137,6 +141,10 @@ def _read(file: Path) -> MistralTokenizer[Any, Any, Any, Any, Any]:
         return MistralTokenizer.from_file(str(file))
     except (MistralCommonException, ValueError, AssertionError, KeyError, TypeError, RuntimeError, OSError) as error:
         raise TokenizerError(f"{file}: not a usable tokenizer: {_one_line(error)}") from error
+
+
+def _never(token_id: int) -> bool:
+    return False
 
 
 def _one_line(error: Exception) -> str:

@@ -1,102 +1,109 @@
-"""Function calls in an answer, in the formats of all tokenizer versions.
+"""Function calls in an answer, read while they arrive, in the formats of all tokenizer versions.
 
 v2 .. v7    [TOOL_CALLS][{"name": "f", "arguments": {...}}, ...]
 v11         [TOOL_CALLS]f[CALL_ID]id[ARGS]{...}        the id optional; one marker per call
 v13, v15    [TOOL_CALLS]f[ARGS]{...}                   one marker per call
+
+The form is told by what follows the marker, not by the version: models do not always write their own.  A single object
+without its array is read, and so is `f{...}` without [ARGS].  Only control tokens count as such; the same words spelled in
+letters are text.
 """
 
-import json
-import re
-from typing import Any, NoReturn
+from __future__ import annotations
 
-from mistral_local.tokenizer.tokenizer import Tokenizer
-from mistral_local.tools.call import ToolCall, new_call_id
+from typing import Literal
 
-_ID = re.compile(r"[a-zA-Z0-9]{9}")
+from mistral_local.tools.call import BrokenToolCall, CallEvent, ToolCallDelta, ToolCallDone
+from mistral_local.tools.call_array import CallArray
+from mistral_local.tools.call_ids import CallIds
+from mistral_local.tools.call_text import NotACallError
+from mistral_local.tools.named_call import ARGS, CALL_ID, NamedCall
+
+MARKER = "[TOOL_CALLS]"
 
 
 class ToolCallParser:
-    """Reads the tokens of an answer from its first [TOOL_CALLS] on."""
+    """Reads what follows one [TOOL_CALLS]; made anew for each.
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self.marker_id = tokenizer.control_id("[TOOL_CALLS]")
-        self._args_id = tokenizer.control_id("[ARGS]")
-        self._call_id_id = tokenizer.control_id("[CALL_ID]")
+    Args:
+        ids: of the conversation; new calls get theirs from it.
+        index: of the first call here.
+    """
 
-    def parse(self, tokens: list[int], *, is_cut: bool) -> list[ToolCall] | None:
-        """Read every call, or None if any of them is not well formed (cut off, or no JSON object).
+    def __init__(self, ids: CallIds, *, index: int = 0) -> None:
+        self._ids, self._index = ids, index
+        self._form: CallArray | NamedCall | None = None  # unknown until the first letter
+        self._is_malformed = False
+        self._raw = MARKER  # what belongs to no complete call yet
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the calls are complete: what comes next is no part of them."""
+        return self._form is not None and self._form.is_closed
+
+    def text(self, text: str) -> tuple[list[CallEvent], str]:
+        """Take more text; returns the events, and what stands behind the last call."""
+        events: list[CallEvent] = []
+        for at, char in enumerate(text):
+            if self.is_closed:
+                return events, text[at:]
+            self._raw += char
+            events += self._push(char)
+        if self._form is not None and not self._is_malformed:
+            events += self._form.new_piece()
+        return events, ""
+
+    def control(self, token: str) -> None:
+        """Take a control token other than the marker; one without meaning in a call is only kept."""
+        self._raw += token
+        if token not in (CALL_ID, ARGS) or self._is_malformed:
+            return
+        try:
+            if self._form is None:
+                raise NotACallError(f"{token} before a name")
+            self._form.control(token)
+        except NotACallError:
+            self._is_malformed = True
+
+    def finish(self, *, is_cut: bool) -> list[CallEvent]:
+        """No more comes: say what has become of the call that is open.
 
         Args:
-            tokens: what the model wrote, starting with the marker, without EOS.
-            is_cut: whether a limit ended the answer; arguments that have not begun are then missing, not empty.
+            is_cut: whether a limit ended the answer here; arguments that have not begun are then missing, not empty.
         """
-        calls: list[ToolCall] = []
-        segments = _split(tokens[1:], self.marker_id)
-        for segment in segments:
-            parsed = self._parse_segment(segment, is_cut=is_cut and segment is segments[-1])
-            if not parsed:
-                return None
-            calls += parsed
-        return calls
+        if not self._raw.strip(" \t\r\n,]"):
+            return []  # all calls are complete; of the array itself nothing needs to be kept
+        if self._form is not None and not (is_cut or self._is_malformed):
+            try:
+                if events := self._form.finish():
+                    return self._note(events)
+            except NotACallError:
+                pass
+        reason: Literal["cut", "malformed"] = (
+            "cut" if is_cut and not (self._is_malformed or self.is_closed) else "malformed"
+        )
+        return [BrokenToolCall(self._raw, reason, self._form.open_id if self._form is not None else None)]
 
-    def _parse_segment(self, tokens: list[int], *, is_cut: bool) -> list[ToolCall] | None:
-        if self._args_id is None or self._args_id not in tokens:
-            return _parse_array(self._tokenizer.decode(tokens))
-        head, arguments = _cut(tokens, self._args_id)
-        name, call_id = _cut(head, self._call_id_id) if self._call_id_id in head else (head, [])
-        name_text, id_text, arguments_text = map(self._tokenizer.decode, (name, call_id, arguments))
-        if is_cut and not arguments_text.strip():
-            return None
-        return _parse_named(name_text, id_text, arguments_text)
+    def _push(self, char: str) -> list[CallEvent]:
+        if self._is_malformed or (self._form is None and char.isspace()):
+            return []
+        try:
+            if self._form is None:
+                self._form = self._choose(char)
+                if char == "[":
+                    return []
+            return self._note(self._form.push(char))
+        except NotACallError:
+            self._is_malformed = True
+            return []
 
+    def _choose(self, char: str) -> CallArray | NamedCall:
+        if char in "[{":
+            return CallArray(self._ids, self._index, is_alone=char == "{")
+        return NamedCall(self._ids, self._index)
 
-def _split(tokens: list[int], marker: int | None) -> list[list[int]]:
-    segments: list[list[int]] = [[]]
-    for token in tokens:
-        if token == marker:
-            segments.append([])
-        else:
-            segments[-1].append(token)
-    return segments
-
-
-def _cut(tokens: list[int], at: int | None) -> tuple[list[int], list[int]]:
-    index = tokens.index(at) if at is not None else len(tokens)
-    return tokens[:index], tokens[index + 1 :]
-
-
-def _parse_named(name: str, call_id: str, arguments: str) -> list[ToolCall] | None:
-    arguments = arguments.strip() or "{}"
-    if not name.strip() or not isinstance(_json(arguments), dict):
-        return None
-    call_id = call_id.strip()
-    return [ToolCall(call_id if _ID.fullmatch(call_id) else new_call_id(), name.strip(), arguments)]
-
-
-def _parse_array(text: str) -> list[ToolCall] | None:
-    items = _json(text.strip())
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        return None
-    calls = []
-    for item in items:
-        name, arguments, call_id = item.get("name"), item.get("arguments", {}), item.get("id")
-        if not isinstance(name, str) or not isinstance(arguments, dict):
-            return None
-        is_usable = isinstance(call_id, str) and _ID.fullmatch(call_id)
-        calls.append(ToolCall(call_id if is_usable else new_call_id(), name, json.dumps(arguments, ensure_ascii=False)))
-    return calls
-
-
-def _json(text: str) -> Any:
-    """The value of a JSON text; None if it is none, or one that could not be written out again as UTF-8."""
-    try:
-        value = json.loads(text, parse_constant=_refuse)
-        json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):  # ValueError: bad JSON, too many digits, half a surrogate pair
-        return None
-    return value
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a JSON number")
+    def _note(self, events: list[ToolCallDelta | ToolCallDone]) -> list[CallEvent]:
+        """Remember that everything up to here belongs to complete calls."""
+        if any(isinstance(event, ToolCallDone) for event in events):
+            self._raw = ""
+        return list(events)
