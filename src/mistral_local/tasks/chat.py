@@ -14,6 +14,7 @@ from mistral_common.protocol.instruct.tool_calls import ToolChoiceEnum
 from pydantic import BaseModel, ValidationError
 
 from mistral_local.errors import RequestError
+from mistral_local.tasks.media import MediaLimits, resolve_media
 from mistral_local.tasks.messages import Message, call_ids_of, leave_out_text_beside_calls, plain_message, with_ids
 from mistral_local.tokenizer.tokenizer import Tokenizer
 from mistral_local.tools.call_ids import CallIds
@@ -50,6 +51,7 @@ def chat_request(
     *,
     version: str = "v13",
     safe_prompt: bool = False,
+    media: MediaLimits | None = None,
     **fields: Any,
 ) -> ChatRequest:
     """Build mistral_common's request.
@@ -58,23 +60,27 @@ def chat_request(
         version: of the tokenizer: v1 to v3 cannot encode text and calls in one message, so the text is left out there,
             with a note.
         safe_prompt: put SAFE_PROMPT before the conversation.
+        media: what images and audio may be, for a model that can look at them; None refuses them.
         fields: further fields of mistral_common's request; None is as if not given.
 
     Raises:
-        RequestError: if a message or tool has not the form of the API, or holds something else than text; the field is
-            named.
+        RequestError: if a message or tool has not the form of the API, or holds media that are not allowed; the field
+            is named.
     """
     plain = [plain_message(message, index) for index, message in enumerate(messages)]
     notes = leave_out_text_beside_calls(plain) if version in ("v1", "v2", "v3") else []
     ids = CallIds(call_ids_of(plain))
     plain = [with_ids(message, ids) for message in plain]
+    if media is not None:
+        plain = resolve_media(plain, media)
     if safe_prompt:
         plain.insert(0, {"role": "system", "content": SAFE_PROMPT})
     given = {name: value for name, value in fields.items() if value is not None}
     if tools is not None:
         given["tools"] = [_plain_tool(tool) for tool in tools]
     request = _validated({"messages": plain, **given}, ids)
-    _check_is_text(request)
+    if media is None:
+        _check_is_text(request)
     return ChatRequest(request, ids, _prefix(request), tuple(notes))
 
 
