@@ -6,6 +6,8 @@ MistralLocalError                exit code 1  something failed while running
 │   ├── EmptyPromptError                       no tokens to start from
 │   ├── PromptTooLongError                     prompt (and answer) exceed the context
 │   └── TokenIdError                           a token id outside the vocabulary
+├── ToolError (ValueError)                  2  a function that cannot be a tool, a call that cannot be made
+├── AnswerError                             1  an answer that is not what was asked for
 ├── CheckpointError                         3  a folder that is not a usable checkpoint
 │   ├── ParamsError                            params.json or config.json
 │   ├── UnsupportedCheckpointError             understood, but not implemented
@@ -48,6 +50,24 @@ class PromptTooLongError(RequestError):
 
 class TokenIdError(RequestError):
     """A token id outside the vocabulary."""
+
+
+class ToolError(MistralLocalError, ValueError):
+    """A function that cannot be a tool, or a call of one that cannot be made."""
+
+    exit_code = 2
+
+
+class AnswerError(MistralLocalError):
+    """An answer of the model that is not what was asked for.
+
+    Attributes:
+        text: the answer.
+    """
+
+    def __init__(self, message: str, text: str) -> None:
+        super().__init__(message)
+        self.text = text
 
 
 class CheckpointError(MistralLocalError):

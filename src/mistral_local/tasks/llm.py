@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -18,13 +19,17 @@ from mistral_local.sampling.params import Pooling
 from mistral_local.tasks.answer import AnswerStream, collect, collect_all
 from mistral_local.tasks.chat import chat_request, encode_chat, refuse_what_needs_a_grammar
 from mistral_local.tasks.embeddings import embed
-from mistral_local.tasks.messages import Message
+from mistral_local.tasks.json_answer import SYSTEM as JSON_SYSTEM
+from mistral_local.tasks.json_answer import json_member
+from mistral_local.tasks.messages import Message, plain_message
 from mistral_local.tasks.options import GenerationOptions
 from mistral_local.tasks.outputs import Answer
 from mistral_local.tasks.prepared import PreparedRequest
 from mistral_local.tokenizer.find import find_tokenizer
 from mistral_local.tokenizer.tokenizer import Tokenizer
+from mistral_local.tools.loop import MAX_ROUNDS, Approve, ToolRun, chat_with_tools
 from mistral_local.tools.parser import MARKER
+from mistral_local.tools.tool import Tool
 
 Tools = Iterable[Mapping[str, Any] | BaseModel]
 ToolChoice = str | Mapping[str, Any] | BaseModel
@@ -110,6 +115,50 @@ class LLM:
     def complete_batch(self, prompts: list[str], **options: Any) -> list[Answer]:
         """Continue several texts at the same time."""
         return self._answer_all([self.prepare_text(prompt, row=row, **options) for row, prompt in enumerate(prompts)])
+
+    def run_tools(
+        self,
+        messages: Iterable[Message],
+        tools: Iterable[Tool | Callable[..., Any]],
+        *,
+        max_rounds: int = MAX_ROUNDS,
+        approve: Approve | None = None,
+        **options: Any,
+    ) -> ToolRun:
+        """Answer a conversation, running the functions that the model calls until it answers in words.
+
+        Args:
+            tools: functions with type hints and a docstring, or made by @tool.
+            max_rounds: most answers of the model.
+            approve: sees every call before it runs; a text that it returns refuses the call, and is what the model is
+                told.
+            options: those of prepare_chat(); a seed is drawn and noted in the journal if there is none.
+
+        Raises:
+            RequestError: if the conversation or an option cannot be served; what a tool raises goes to the model.
+        """
+        options = {"seed": secrets.randbits(32), **options}
+
+        def complete(sent: list[dict[str, Any]], definitions: list[dict[str, Any]]) -> Answer:
+            return self.chat(sent, tools=definitions, stream=False, **options)
+
+        plain = [plain_message(message, index) for index, message in enumerate(messages)]
+        return chat_with_tools(complete, plain, tools, max_rounds, approve=approve, options=options)
+
+    def ask_json(self, question: str, *, system: str = JSON_SYSTEM, key: str = "code", **options: Any) -> Any:
+        """Ask for a JSON object and return one of its members: direct prompting, where function calls are not to be had.
+
+            code = llm.ask_json("Write a script to print the first 50 Fibonacci numbers.")
+
+        Args:
+            system: tells the model what to answer; the default asks for Python code.
+            key: the member that is wanted.
+
+        Raises:
+            AnswerError: if the model's answer holds no JSON object with that member; the answer is in the error.
+        """
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
+        return json_member(self.chat(messages, stream=False, **options).text, key)
 
     def prepare_chat(
         self,
