@@ -36,6 +36,9 @@ class FakeLLM:
         self.requests.append((messages, tools, GenerationOptions(**options)))
         return self._events(messages[-1]["content"], self.count_tokens(messages), GenerationOptions(**options))
 
+    def fim(self, prompt: str, suffix: str, *, stream: bool, **options: Any) -> Iterator[Event]:
+        return self.complete(f"{prompt}...{suffix}", stream=stream, **options)
+
     def complete(self, prompt: str, *, stream: bool, **options: Any) -> Iterator[Event]:
         self.requests.append((prompt, None, GenerationOptions(**options)))
         return self._events(prompt, len(prompt.split()), GenerationOptions(**options))
@@ -60,7 +63,7 @@ class FakeLLM:
         self.num_open_streams += 1
         try:
             num_tokens = 0
-            reason = "stop"
+            reason = "tool_calls" if prompt == "call" else "stop"
             for event in _answer_to(prompt):
                 if num_tokens == options.max_tokens:
                     reason = "length"

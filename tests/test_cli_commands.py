@@ -103,7 +103,7 @@ def test_json_holds_text_calls_reason_and_usage(run):
         "text": "Let me see.",
         "reasoning": "",
         "tool_calls": [{"id": "abcdef123", "name": "weather", "arguments": {"city": "Köln"}}],
-        "finish_reason": "stop",
+        "finish_reason": "tool_calls",
         "usage": {
             "prompt_tokens": 1,
             "completion_tokens": 2,

@@ -14,7 +14,6 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import InMemoryHistory
 
-from mistral_local.cli.chat import read_tools
 from mistral_local.cli.console import Console, one_line
 from mistral_local.cli.conversation import NOT_EXECUTED, Conversation, check_text
 from mistral_local.cli.editor import CommandCompleter, open_history
@@ -24,6 +23,7 @@ from mistral_local.cli.model_folder import find_model_folder
 from mistral_local.cli.multiline import is_open, unfenced
 from mistral_local.cli.session import Session
 from mistral_local.cli.slash_commands import changed_option, parse_command, run_command
+from mistral_local.cli.toolbox import read_definitions
 from mistral_local.errors import CheckpointError, RequestError, UsageError
 from mistral_local.tasks.options import GenerationOptions
 from mistral_local.tasks.outputs import ToolCall
@@ -432,4 +432,4 @@ def test_a_tools_file_without_tools_is_refused(tmp_path, content):
     path = tmp_path / "tools.json"
     path.write_text(content)
     with pytest.raises(UsageError, match=r"tools\.json"):
-        read_tools(path)
+        read_definitions(path)

@@ -32,7 +32,7 @@ ALLOWED = {
     "main": {"model", "generate", "cli"},
     "bench": {"engine", "model", "sampling", "kvcache", "memory"},
     "cli": {"bench", "tasks", "tools", "demo", "engine", "sampling", "model", "generate", "tokenizer", "weights"},
-    "__init__": {"tasks", "model"},
+    "__init__": {"tasks", "model", "tools"},
 }
 WITHOUT_TORCH = {"errors", "args", "config", "tokenizer", "tools", "demo"}
 

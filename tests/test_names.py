@@ -56,5 +56,5 @@ def test_the_names_of_the_contract_import(code: str) -> None:
 
 def test_the_package_exports_what_it_says() -> None:
     assert run("import mistral_local; print(sorted(mistral_local.__all__))") == (
-        "['LLM', 'Transformer', '__version__', 'load']\n"
+        "['LLM', 'Transformer', '__version__', 'load', 'tool']\n"
     )

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mistral_local.model.transformer import Transformer
     from mistral_local.tasks.llm import LLM, load
+    from mistral_local.tools.tool import tool
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "Transformer", "__version__", "load"]
+__all__ = ["LLM", "Transformer", "__version__", "load", "tool"]
 
 
 def __getattr__(name: str) -> Any:
@@ -28,4 +29,8 @@ def __getattr__(name: str) -> Any:
         from mistral_local.model.transformer import Transformer
 
         return Transformer
+    if name == "tool":
+        from mistral_local.tools.tool import tool
+
+        return tool
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -30,12 +30,9 @@ def show_answer(start: Callable[[], EventStream], writer: Writer, stop: StopRequ
                 _show(event, writer, turn)
                 if stop.requested and turn.finished is None:
                     break
-        except Exception:
-            writer.break_off()
-            raise
         finally:
             events.close()
-        writer.end(turn)
+            writer.pause()
     return turn
 
 

@@ -1,15 +1,17 @@
 """mistral-chat: converse with a model, or complete text."""
 
 import contextlib
-from pathlib import Path
+import sys
 
+from mistral_local.cli.approval import Approval, Approve
 from mistral_local.cli.console import Color, Console, can_redraw
-from mistral_local.cli.conversation import Conversation, Tool, check_text, read_json
+from mistral_local.cli.conversation import Conversation, check_text
 from mistral_local.cli.interrupt import EXIT_INTERRUPTED
 from mistral_local.cli.loading import find_placement, load_model
 from mistral_local.cli.prompt_source import find_prompt
 from mistral_local.cli.session import Session
 from mistral_local.cli.terminal_keys import silent_keyboard
+from mistral_local.cli.toolbox import Toolbox, open_toolbox
 from mistral_local.cli.writers import JsonWriter
 from mistral_local.errors import UsageError
 from mistral_local.tasks.options import GenerationOptions
@@ -27,6 +29,8 @@ def chat(
     seed: int | None = None,
     lora_path: str | None = None,
     tools: str | None = None,
+    python: bool = False,
+    approve: Approve = "ask",
     device: str | None = None,
     dtype: str | None = None,
     num_threads: int | None = None,
@@ -49,7 +53,9 @@ def chat(
         top_p: sample from the likeliest tokens that make up this probability, above 0 and at most 1
         seed: whole number that makes the sampling repeatable
         lora_path: LoRA adapter (safetensors file) to merge into the weights
-        tools: JSON file with a list of tools as in the Mistral API; calls are shown, not executed
+        tools: FILE.py whose @tool functions the model may call, or a JSON file of tools as in the Mistral API, whose calls are shown and not run
+        python: let the model run Python in the sandbox, by the tool exec_python
+        approve: ask before each call is run, or run them all
         device: cpu, cuda, cuda:1 ...; without it cuda if there is one
         dtype: float32, bfloat16 or float16; without it as stored
         num_threads: CPU threads; without it as many as torch takes, and one for a tiny model
@@ -67,9 +73,10 @@ def chat(
     console = Console(color)
     folder = find_placement(model_path, num_pipeline_ranks)
     options = GenerationOptions(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
-    conversation = _conversation(instruct=instruct, system=system, tools=tools)
-    tool_list = read_tools(Path(tools)) if tools is not None else None
+    conversation = _conversation(instruct=instruct, system=system, tools=tools, python=python)
+    toolbox = open_toolbox(tools, python=python)
     one_prompt = find_prompt(prompt, console.note)
+    approval = _approval(console, approve, toolbox)
     if json and one_prompt is None:
         raise UsageError("--json prints one answer: give the prompt by -p or through a pipe")
 
@@ -85,34 +92,33 @@ def chat(
             lora_path=lora_path,
         )
         with contextlib.closing(model):
-            session = Session(model, console, options, conversation=conversation, tools=tool_list, shows_stats=stats)
+            session = Session(
+                model,
+                console,
+                options,
+                conversation=conversation,
+                toolbox=toolbox,
+                approve=approval,
+                shows_stats=stats,
+            )
             if one_prompt is None:
                 _converse(session, keeps_history=history)
             else:
                 _answer_once(session, one_prompt, as_json=json)
 
 
-def read_tools(path: Path) -> list[Tool]:
-    """Read a list of tools.
-
-    Raises:
-        UsageError: if the file holds none; the message says which entry is wrong.
-    """
-    tools = read_json(path)
-    if not isinstance(tools, list) or not tools:
-        raise UsageError(f"{path}: expected a list of tools")
-    for index, tool in enumerate(tools):
-        function = tool.get("function") if isinstance(tool, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise UsageError(f'{path}: tool {index} is not {{"type": "function", "function": {{"name": ...}}}}')
-    return tools
+def _approval(console: Console, mode: Approve, toolbox: Toolbox | None) -> Approval | None:
+    """Return what decides about calls; None if none are run."""
+    if toolbox is None or toolbox.registry is None:
+        return None
+    return Approval(console, mode, may_ask=sys.stdin is not None and sys.stdin.isatty())
 
 
-def _conversation(*, instruct: bool, system: str | None, tools: str | None) -> Conversation | None:
+def _conversation(*, instruct: bool, system: str | None, tools: str | None, python: bool) -> Conversation | None:
     """Return the empty conversation; None if text is completed, where a system prompt or tools have no place."""
     if instruct:
         return Conversation(check_text("the system prompt", system) if system is not None else None)
-    for flag, value in (("--system", system), ("--tools", tools)):
+    for flag, value in (("--system", system), ("--tools", tools), ("--python", python or None)):
         if value is not None:
             raise UsageError(f"{flag} needs --instruct: without it text is completed")
     return None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mistral_local.errors import RequestError, UsageError
-from mistral_local.tasks.outputs import ToolCall
+from mistral_local.tasks.outputs import ToolCall, answer_message
 
 Message = dict[str, Any]
 Tool = dict[str, Any]
@@ -51,15 +51,9 @@ class Conversation:
         """
         return self.messages[: self._last_user() + 1]
 
-    def keep(self, sent: Sequence[Message], text: str, tool_calls: Sequence[ToolCall]) -> None:
+    def keep(self, sent: Sequence[Message], text: str, tool_calls: Sequence[ToolCall], reasoning: str = "") -> None:
         """Make the messages that were sent, and their answer, the conversation."""
-        answer: Message = {"role": "assistant", "content": text}
-        if tool_calls:
-            answer["tool_calls"] = [
-                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-                for call in tool_calls
-            ]
-        self.messages = [*sent, answer]
+        self.messages = [*sent, answer_message(text, reasoning, tool_calls)]
 
     def undo(self) -> str:
         """Remove the last exchange and return its user text.
@@ -68,7 +62,7 @@ class Conversation:
             UsageError: if there is none.
         """
         first = last = self._last_user()
-        while first > 0 and self.messages[first - 1]["role"] == "tool":
+        while first > 0 and self.messages[first - 1].get("content") == NOT_EXECUTED:
             first -= 1
         text = self.messages[last]["content"]
         del self.messages[first:]
@@ -126,9 +120,8 @@ def read_messages(path: Path) -> list[Message]:
     for index, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             raise UsageError(f"{path}: message {index} has no role of {', '.join(ROLES)}")
-        if not isinstance(message.get("content"), str):
-            raise UsageError(f"{path}: the content of message {index} is no text")
-        check_text(f"{path}: message {index}", message["content"])
+        for text in _texts(message.get("content"), f"{path}: the content of message {index} is no text"):
+            check_text(f"{path}: message {index}", text)
         if not _are_calls(message.get("tool_calls", [])):
             raise UsageError(
                 f"{path}: the tool_calls of message {index} lack an id or a function with name and arguments"
@@ -161,6 +154,21 @@ def check_text(name: str, text: str) -> str:
     except UnicodeEncodeError as error:
         raise RequestError(f"{name} is not UTF-8 at character {error.start}") from None
     return text
+
+
+def _texts(content: Any, error: str) -> list[str]:
+    """The texts of a content: one, or those of its chunks.
+
+    Raises:
+        UsageError: with this message, if it holds something else.
+    """
+    texts: list[str] = []
+    for chunk in content if isinstance(content, list) else [{"type": "text", "text": content}]:
+        text = chunk.get(str(chunk.get("type"))) if isinstance(chunk, dict) else None
+        if not isinstance(text, str):
+            raise UsageError(error)
+        texts.append(text)
+    return texts
 
 
 def _are_calls(calls: Any) -> bool:

@@ -1,20 +1,24 @@
 """A dialogue with a model: what it remembers, how it asks, and what it says about each answer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from mistral_local.cli.answering import show_answer
+from mistral_local.cli.approval import Approval
 from mistral_local.cli.console import Console
 from mistral_local.cli.conversation import Conversation, Message, Tool
 from mistral_local.cli.interrupt import InterruptClock, StopRequest
+from mistral_local.cli.toolbox import Toolbox
 from mistral_local.cli.turn import Turn
 from mistral_local.cli.writers import StreamWriter, Writer, stats_line
 from mistral_local.tasks.options import GenerationOptions
 from mistral_local.tasks.outputs import EventStream, Usage
+from mistral_local.tools.loop import ToolLoop
 
 if TYPE_CHECKING:
     from mistral_local.tasks.llm import LLM
+    from mistral_local.tools.registry import ToolRegistry
 
 WARN_ABOVE = 0.8
 
@@ -27,6 +31,7 @@ class Session:
         options: of the next answers.
         shows_stats: whether each answer is followed by its numbers.
         last_usage: of the last answer that ended by itself.
+        toolbox: functions that the model may call.
         clock: knows when Ctrl-C was last pressed.
     """
 
@@ -37,7 +42,8 @@ class Session:
         options: GenerationOptions,
         *,
         conversation: Conversation | None,
-        tools: Sequence[Tool] | None = None,
+        toolbox: Toolbox | None = None,
+        approve: Approval | None = None,
         shows_stats: bool = False,
     ) -> None:
         self.model = model
@@ -47,12 +53,15 @@ class Session:
         self.shows_stats = shows_stats
         self.last_usage: Usage | None = None
         self.clock = InterruptClock()
-        self._tools = tools
+        self.toolbox = toolbox
+        self._approve = approve
 
     def ask(self, text: str, writer: Writer | None = None) -> Turn:
         """Answer a message, or complete a text; an error leaves the conversation as it was."""
         if self.conversation is None:
-            return self._answer(lambda: self.model.complete(text, stream=True, **options_by_name(self.options)), writer)
+            return self._complete(
+                lambda: self.model.complete(text, stream=True, **options_by_name(self.options)), writer
+            )
         sent = self.conversation.asking(text)
         if any(message["role"] == "tool" for message in sent[len(self.conversation.messages) :]):
             self.console.note("(tools are not executed here; the model is told so)")
@@ -63,25 +72,73 @@ class Session:
         assert self.conversation is not None, "only a conversation can be retried"
         return self._converse(self.conversation.asking_again(), None, if_empty="the former answer stays")
 
+    def fill(self, prefix: str, suffix: str) -> Turn:
+        """Write what belongs between two texts; the conversation does not know of it."""
+        return self._complete(
+            lambda: self.model.fim(prefix, suffix, stream=True, **options_by_name(self.options)), None
+        )
+
     def count_tokens(self) -> int:
         """Return the tokens that the conversation takes before the next message."""
         if self.conversation is None or not self.conversation.messages:
             return 0
-        return self.model.count_tokens(self.conversation.asking(""), tools=self._tools)
+        return self.model.count_tokens(self.conversation.asking(""), tools=self._definitions)
 
-    def _converse(self, sent: Sequence[Message], writer: Writer | None, *, if_empty: str) -> Turn:
-        assert self.conversation is not None, "there is a conversation to add to"
-        turn = self._answer(
-            lambda: self.model.chat(sent, tools=self._tools, stream=True, **options_by_name(self.options)),
-            writer,
-            if_empty,
-        )
-        if not turn.is_empty:
-            self.conversation.keep(sent, turn.text, turn.tool_calls)
+    @property
+    def _definitions(self) -> list[Tool] | None:
+        return self.toolbox.definitions if self.toolbox is not None else None
+
+    @property
+    def _registry(self) -> "ToolRegistry | None":
+        return self.toolbox.registry if self.toolbox is not None else None
+
+    def _complete(self, start: Callable[[], EventStream], writer: Writer | None) -> Turn:
+        writer = writer or StreamWriter(self.console)
+        turn = self._answer(start, writer)
+        writer.end(turn)
         return turn
 
-    def _answer(self, start: Callable[[], EventStream], writer: Writer | None, if_empty: str = "") -> Turn:
-        turn = show_answer(start, writer or StreamWriter(self.console), StopRequest(self.clock))
+    def _converse(self, sent: list[Message], writer: Writer | None, *, if_empty: str) -> Turn:
+        assert self.conversation is not None, "there is a conversation to add to"
+        writer = writer or StreamWriter(self.console, runs_tools=self._registry is not None)
+
+        def ask_model(messages: list[Message]) -> Turn:
+            options = options_by_name(self.options)
+            consequence = if_empty if len(messages) == len(sent) else ""
+            return self._answer(
+                lambda: self.model.chat(messages, tools=self._definitions, stream=True, **options), writer, consequence
+            )
+
+        if self._registry is None:
+            turn = ask_model(sent)
+            if not turn.is_empty:
+                self.conversation.keep(sent, turn.text, turn.tool_calls, turn.reasoning)
+        else:
+            turn = self._run_tools(self._registry, ask_model, sent, writer)
+        writer.end(turn)
+        return turn
+
+    def _run_tools(
+        self, registry: "ToolRegistry", ask_model: Callable[[list[Message]], Turn], sent: list[Message], writer: Writer
+    ) -> Turn:
+        """Let the model call tools until it answers in words; the conversation takes all of it once it has ended."""
+        assert self.conversation is not None, "tools belong to a conversation"
+        turns: list[Turn] = []
+
+        def complete(messages: list[Message], _: list[Tool]) -> Turn:
+            turns.append(ask_model(messages))
+            return turns[-1]
+
+        run = ToolLoop(tools=registry, approve=self._approve, on_result=writer.tool_result).run(complete, sent)
+        if run.finish_reason == "max_rounds":
+            self.console.note(f"(stopped: the model has called tools {len(turns)} times in a row)")
+        kept = run.messages[:-1] if turns[-1].is_empty else run.messages
+        if len(kept) > len(sent):
+            self.conversation.messages = kept
+        return turns[-1]
+
+    def _answer(self, start: Callable[[], EventStream], writer: Writer, if_empty: str = "") -> Turn:
+        turn = show_answer(start, writer, StopRequest(self.clock))
         self.last_usage = turn.finished.usage if turn.finished else None
         self._say_how_it_ended(turn, f"; {if_empty}" if if_empty and turn.is_empty else "")
         if self.last_usage is not None:

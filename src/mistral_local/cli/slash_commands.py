@@ -156,6 +156,27 @@ def _stats(session: Session, argument: str) -> None:
         session.console.note(stats_line(session.last_usage) if session.last_usage else "no answer has ended yet")
 
 
+def _tools(session: Session, argument: str) -> None:
+    if session.toolbox is None:
+        session.console.note("no tools; --tools FILE.py and --python give some")
+        return
+    for tool in session.toolbox.definitions:
+        function = tool["function"]
+        session.console.note(f"  {function['name']:<22}{str(function.get('description', '')).partition(chr(10))[0]}")
+    if session.toolbox.registry is None:
+        session.console.note("calls are shown, not run")
+
+
+GAP = "<FILL>"
+
+
+def _fim(session: Session, argument: str) -> None:
+    prefix, gap, suffix = argument.partition(GAP)
+    if not gap or not (prefix or suffix):
+        raise UsageError(f"/fim: write {GAP} where something is missing, as in /fim def add({GAP}return a + b")
+    session.fill(check_text("the text", prefix), check_text("the text", suffix))
+
+
 def _exit(session: Session, argument: str) -> None:
     raise EOFError
 
@@ -169,6 +190,8 @@ COMMANDS = (
     SlashCommand("set", "[NAME VALUE]", "show or change max_tokens, temperature, top_p, seed, stop", _set),
     SlashCommand("save", "FILE", "write the conversation as JSON", _save),
     SlashCommand("load", "FILE", "go on with a saved conversation", _load),
+    SlashCommand("tools", "", "list the functions that the model may call", _tools),
+    SlashCommand("fim", "TEXT", "write what belongs where TEXT has <FILL>", _fim),
     SlashCommand("tokens", "", "show how full the context is", _tokens),
     SlashCommand(
         "stats", "[on|off]", "show tokens, time to first token and tok/s of the last answer, or of each", _stats

@@ -1,8 +1,9 @@
 """What has come of an answer."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from mistral_local.tasks.outputs import Finished, FinishReason, ToolCall
+from mistral_local.tasks.outputs import Finished, FinishReason, ToolCall, answer_message
 
 
 @dataclass(slots=True)
@@ -22,6 +23,10 @@ class Turn:
     def finish_reason(self) -> FinishReason:
         """Why it ended; `aborted` if it was stopped here."""
         return self.finished.finish_reason if self.finished else "aborted"
+
+    def message(self) -> dict[str, Any]:
+        """The answer as a message of the Mistral API."""
+        return answer_message(self.text, self.reasoning, self.tool_calls)
 
     @property
     def is_empty(self) -> bool:

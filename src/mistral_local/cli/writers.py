@@ -6,6 +6,10 @@ from typing import Any, Protocol
 from mistral_local.cli.console import Console
 from mistral_local.cli.turn import Turn
 from mistral_local.tasks.outputs import ToolCall, Usage
+from mistral_local.tools.dispatch import ToolResult
+
+MAX_LINES = 20
+"""Most lines of a result that are shown."""
 
 
 class Writer(Protocol):
@@ -17,16 +21,26 @@ class Writer(Protocol):
 
     def tool_call(self, call: ToolCall) -> None: ...
 
-    def end(self, turn: Turn) -> None: ...
+    def tool_result(self, result: ToolResult) -> None: ...
 
-    def break_off(self) -> None: ...
+    def pause(self) -> None: ...
+
+    def end(self, turn: Turn) -> None: ...
 
 
 class StreamWriter:
-    """Shows each part as it comes; a tool call is dimmed on a terminal and a line of JSON elsewhere."""
+    """Shows each part as it comes.
 
-    def __init__(self, console: Console) -> None:
+    A call that is not run here is the answer: dimmed on a terminal, a line of JSON elsewhere.  A call that is run, and its
+    result, are shown beside the answer, on stderr.
+
+    Args:
+        runs_tools: whether calls are run here.
+    """
+
+    def __init__(self, console: Console, *, runs_tools: bool = False) -> None:
         self._console = console
+        self._runs_tools = runs_tools
         self._in_line = False
         self._in_reasoning = False
 
@@ -49,17 +63,25 @@ class StreamWriter:
     def tool_call(self, call: ToolCall) -> None:
         """Show a call on its own line."""
         self._end_line()
-        self._console.aside(
-            f"{call.name}({call.arguments})" if self._console.is_terminal else to_json(tool_call_fields(call))
-        )
+        if self._runs_tools:
+            self._console.note(call_text(call))
+        elif self._console.is_terminal:
+            self._console.aside(f"{call.name}({call.arguments})")
+        else:
+            self._console.aside(to_json(tool_call_fields(call)))
+
+    def tool_result(self, result: ToolResult) -> None:
+        """Show what has come of a call."""
+        lines = result.content.splitlines() or [""]
+        more = [f"... {len(lines) - MAX_LINES} more lines"] if len(lines) > MAX_LINES else []
+        self._console.note("\n".join(f"| {line}" for line in [*lines[:MAX_LINES], *more]))
+
+    def pause(self) -> None:
+        """End the line: the answer has ended, or failed, or goes on after calls were run."""
+        self._end_line()
 
     def end(self, turn: Turn) -> None:
-        """End the last line."""
-        self._end_line()
-
-    def break_off(self) -> None:
-        """End the last line of an answer that failed."""
-        self._end_line()
+        """Nothing is left to show."""
 
     def _end_line(self) -> None:
         if self._in_line:
@@ -72,6 +94,7 @@ class JsonWriter:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._results: list[ToolResult] = []
 
     def text(self, piece: str) -> None:
         """Wait."""
@@ -81,6 +104,13 @@ class JsonWriter:
 
     def tool_call(self, call: ToolCall) -> None:
         """Wait."""
+
+    def tool_result(self, result: ToolResult) -> None:
+        """Keep it for the end."""
+        self._results.append(result)
+
+    def pause(self) -> None:
+        """Wait; an answer that failed is none."""
 
     def end(self, turn: Turn) -> None:
         """Show the answer."""
@@ -92,10 +122,12 @@ class JsonWriter:
             "finish_reason": turn.finish_reason,
             "usage": usage_fields(usage) if usage else None,
         }
+        if self._results:
+            fields["tool_results"] = [
+                {**tool_call_fields(result.call), "content": result.content, "is_error": result.is_error}
+                for result in self._results
+            ]
         self._console.raw_out(to_json(fields) + "\n")
-
-    def break_off(self) -> None:
-        """Show nothing: an answer that failed is no answer."""
 
 
 def stats_line(usage: Usage) -> str:
@@ -108,6 +140,29 @@ def stats_line(usage: Usage) -> str:
         f"{usage.prompt_tokens} prompt tokens, {usage.completion_tokens} new tokens, "
         f"first after {usage.time_to_first_token_s:.2f} s, then {usage.decode_tokens_per_s:.1f} tok/s"
     )
+
+
+def call_text(call: ToolCall) -> str:
+    """Write a call for a person: in a line, or with each argument on lines of its own if one has several.
+
+    >>> print(call_text(ToolCall("", "f", '{"a": 1}')))
+    f({"a": 1})
+    >>> print(call_text(ToolCall("", "run", '{"code": "a = 1\\\\nprint(a)"}')))
+    run
+      code:
+        a = 1
+        print(a)
+    """
+    arguments = tool_call_fields(call)["arguments"]
+    if not isinstance(arguments, dict) or not any(
+        "\n" in value for value in arguments.values() if isinstance(value, str)
+    ):
+        return f"{call.name}({call.arguments})"
+    lines = [call.name]
+    for name, value in arguments.items():
+        text = value if isinstance(value, str) else to_json(value)
+        lines += [f"  {name}:", *(f"    {line}" for line in text.splitlines())]
+    return "\n".join(lines)
 
 
 def tool_call_fields(call: ToolCall) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What an answer is made of: events while it streams, and the whole of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -20,6 +20,7 @@ __all__ = [
     "ToolCallDelta",
     "ToolCallDone",
     "Usage",
+    "answer_message",
 ]
 
 FinishReason = Literal["stop", "length", "tool_calls", "aborted"]
@@ -121,11 +122,15 @@ class Answer:
 
     def message(self) -> dict[str, Any]:
         """The answer as a message of the Mistral API, to go on with."""
-        message: dict[str, Any] = {"role": "assistant", "content": self.text}
-        if self.reasoning:
-            thinking = {"type": "thinking", "thinking": self.reasoning}
-            text = [{"type": "text", "text": self.text}] if self.text else []
-            message["content"] = [thinking, *text]
-        if self.tool_calls:
-            message["tool_calls"] = [call.as_message_part() for call in self.tool_calls]
-        return message
+        return answer_message(self.text, self.reasoning, self.tool_calls)
+
+
+def answer_message(text: str, reasoning: str, calls: Sequence[ToolCall]) -> dict[str, Any]:
+    """An answer as a message of the Mistral API; reasoning is a chunk before the text."""
+    message: dict[str, Any] = {"role": "assistant", "content": text}
+    if reasoning:
+        chunks = [{"type": "text", "text": text}] if text else []
+        message["content"] = [{"type": "thinking", "thinking": reasoning}, *chunks]
+    if calls:
+        message["tool_calls"] = [call.as_message_part() for call in calls]
+    return message

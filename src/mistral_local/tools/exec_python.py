@@ -12,6 +12,15 @@ DESCRIPTION = "Execute Python to solve problems. Always print output to stdout."
 CODE = "The Python code to execute."
 
 
+def check_sandbox() -> None:
+    """Prove that code can be run safely on this machine.
+
+    Raises:
+        ToolError: if it cannot.
+    """
+    raise ToolError("exec_python needs the sandbox, which is not there yet")
+
+
 def make_exec_python(*, timeout_s: float = 30.0, memory_mb: int = 512) -> Tool:
     """Make the tool; every call runs in a fresh sandbox.
 
