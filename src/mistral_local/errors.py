@@ -15,6 +15,8 @@ MistralLocalError                exit code 1  something failed while running
 │   ├── TokenizerError                         tokenizer files
 │   └── AdapterError                           a LoRA file
 ├── EngineBusyError                         1  too many requests wait already
+├── SandboxError                            1  a program could not be run in the sandbox
+│   └── SandboxUnavailableError                there is no sandbox on this machine; nothing was run
 ├── OutOfMemoryError                        4  host or device memory does not suffice
 └── ShapeError (ValueError)                 1  tensors whose shapes do not agree
 
@@ -98,6 +100,14 @@ class AdapterError(CheckpointError):
 
 class EngineBusyError(MistralLocalError):
     """Too many requests wait already; the same request may succeed later."""
+
+
+class SandboxError(MistralLocalError):
+    """The sandbox itself failed; what the program in it did wrong is its result, not an error."""
+
+
+class SandboxUnavailableError(SandboxError):
+    """The sandbox cannot be built on this machine; the message names the cause and the fix.  Nothing was run."""
 
 
 class OutOfMemoryError(MistralLocalError):
