@@ -5,7 +5,8 @@ MistralLocalError                exit code 1  something failed while running
 ├── RequestError (ValueError)               2  a request that cannot be served
 │   ├── EmptyPromptError                       no tokens to start from
 │   ├── PromptTooLongError                     prompt (and answer) exceed the context
-│   └── TokenIdError                           a token id outside the vocabulary
+│   ├── TokenIdError                           a token id outside the vocabulary
+│   └── GrammarError                           a schema or grammar that cannot be held to
 ├── ToolError (ValueError)                  2  a function that cannot be a tool, a call that cannot be made
 ├── AnswerError                             1  an answer that is not what was asked for
 ├── CheckpointError                         3  a folder that is not a usable checkpoint
@@ -52,6 +53,10 @@ class PromptTooLongError(RequestError):
 
 class TokenIdError(RequestError):
     """A token id outside the vocabulary."""
+
+
+class GrammarError(RequestError):
+    """A schema, pattern or grammar that is refused; the reason is named."""
 
 
 class ToolError(MistralLocalError, ValueError):

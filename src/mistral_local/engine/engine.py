@@ -26,6 +26,7 @@ from mistral_local.kvcache.block_pool import BlockPool
 from mistral_local.memory import is_out_of_memory
 from mistral_local.model.transformer import Transformer
 from mistral_local.sampling.params import SamplingParams
+from mistral_local.sampling.sampler import NONE_ALLOWED
 
 
 class Engine:
@@ -219,7 +220,7 @@ class Engine:
         sequence, num_taken = part.sequence, 0
         for choice, guess in zip_longest(choices, part.guesses):
             if choice.token < 0:
-                sequence.finish("error", "the model's logits are not finite; the weights may be damaged")
+                sequence.finish("error", _why_no_token(sequence, choice))
                 break
             is_first = sequence.first_token_at is None
             sequence.append(choice)
@@ -258,3 +259,11 @@ def _small_steps(config: EngineConfig, model: Transformer) -> EngineConfig:
     if reasons:
         raise UsageError(f"deterministic mode cannot be had: {reasons[0]}")
     return replace(config, max_num_batched_tokens=min(config.max_num_batched_tokens, model.MAX_BATCH_INVARIANT_TOKENS))
+
+
+def _why_no_token(sequence: Sequence, choice: SampledToken) -> str:
+    if choice.token != NONE_ALLOWED:
+        return "the model's logits are not finite; the weights may be damaged"
+    if sequence.grammar is not None and sequence.grammar.error is not None:
+        return f"grammar: {sequence.grammar.error}"
+    return "grammar, allowed_token_ids, bad_token_ids and min_tokens together allow no token"

@@ -12,6 +12,7 @@ from mistral_local.engine.scheduler import Scheduled
 from mistral_local.engine.sequence import SampledToken
 from mistral_local.kvcache.storage import KVCache
 from mistral_local.model.transformer import Transformer
+from mistral_local.sampling.grammar import MaskWorker, PendingMasks
 from mistral_local.sampling.sampler import sample, token_logprobs
 
 # Prompt logprobs are computed from slices of logits of at most this many numbers (64 MiB in fp32).
@@ -30,6 +31,7 @@ class ModelRunner:
 
     def __init__(self, model: Transformer, cache: KVCache) -> None:
         self.model, self.cache = model, cache
+        self._mask_worker = MaskWorker(model.args.vocab_size, model.device)
         self._num_decode_steps = 0
         self._uses_one_thread = runs_on_one_thread(model)
 
@@ -46,6 +48,10 @@ class ModelRunner:
 
     def _run(self, step: list[Scheduled]) -> dict[int, list[SampledToken]]:
         self._pack_weights_in_time(step)
+        sampled = [index for index, part in enumerate(step) if part.is_sampled]
+        pending = self._mask_worker.start(
+            [part.sequence.grammar for part in step if part.is_sampled for _ in range(1 + len(part.guesses))]
+        )
         hidden = self.model.hidden(self._batch(step), self.cache)
         ends = torch.tensor([part.num_tokens for part in step]).cumsum(0).tolist()
         for part, end in zip(step, ends, strict=True):
@@ -53,11 +59,11 @@ class ModelRunner:
                 self._score_prompt(part, hidden[end - part.num_tokens : end])
             if part.sequence.params.pooling is not None:
                 _pool(part, hidden[end - part.num_tokens : end])
-        sampled = [index for index, part in enumerate(step) if part.is_sampled]
         if not sampled:
             return {}
         rows = [row for index in sampled for row in range(ends[index] - 1 - len(step[index].guesses), ends[index])]
-        choices = iter(self._sample([step[i] for i in sampled], hidden[torch.tensor(rows, device=hidden.device)]))
+        wanted = hidden[torch.tensor(rows, device=hidden.device)]
+        choices = iter(self._sample([step[index] for index in sampled], wanted, pending))
         return {index: list(islice(choices, 1 + len(step[index].guesses))) for index in sampled}
 
     def _pack_weights_in_time(self, step: list[Scheduled]) -> None:
@@ -90,10 +96,11 @@ class ModelRunner:
         slots = slots_of(part.sequence.block_table, 0, end, self.cache.block_size)
         return slots if isinstance(slots, slice) else slots.to(self.model.device)
 
-    def _sample(self, parts: list[Scheduled], hidden: Tensor) -> list[SampledToken]:
+    def _sample(self, parts: list[Scheduled], hidden: Tensor, pending: PendingMasks | None) -> list[SampledToken]:
         """[S, dim] hidden states of the last token and the guesses of each part -> what follows each."""
         rows = [part.sequence.sampling_row(ahead) for part in parts for ahead in range(1 + len(part.guesses))]
-        sampled = sample(self.model.logits(hidden), rows)
+        logits = self.model.logits(hidden)
+        sampled = sample(logits, rows, None if pending is None else pending.wait())
         ids = sampled.token_ids.tolist()
         if sampled.logprobs is None:
             return [SampledToken(token) for token in ids]

@@ -14,6 +14,7 @@ from torch import Tensor
 from mistral_local.engine.ngram import NgramProposer
 from mistral_local.kvcache.block_pool import BlockTable
 from mistral_local.kvcache.prefix_hash import block_hashes
+from mistral_local.sampling.grammar import GrammarState
 from mistral_local.sampling.params import SamplingParams
 from mistral_local.sampling.row import SamplingRow, SeenTokens
 
@@ -28,7 +29,7 @@ class Status(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
-    """The token that was chosen for a sequence; -1 when its logits were not finite."""
+    """The token that was chosen for a sequence; below 0 when none could be, as the sampler says."""
 
     token: int
     logprob: float = 0.0
@@ -46,6 +47,7 @@ class Sequence:
         tokens: prompt and new token ids.
         num_prompt_tokens: how many of them came with the request.
         params: how tokens are chosen and when to end.
+        grammar: how far the answer has come in the grammar of its params, if there is one.
         hash_root: stands for the weights in the hashes of its blocks.
         block_hashes: of the full blocks of its tokens, as far as needed yet.
         num_computed_tokens: tokens whose keys and values are in the cache.
@@ -82,6 +84,7 @@ class Sequence:
     first_token_at: float | None = None
     last_token_at: float | None = None
     proposer: NgramProposer | None = None
+    grammar: GrammarState | None = field(init=False)
     _random: random.Random = field(init=False)
     _uniforms: deque[float] = field(init=False, default_factory=deque)
     _seen: SeenTokens | None = field(init=False)
@@ -89,6 +92,7 @@ class Sequence:
     def __post_init__(self) -> None:
         # As text, because a number would lose its sign.
         self._random = random.Random(None if self.params.seed is None else str(self.params.seed))
+        self.grammar = None if self.params.grammar is None else self.params.grammar.start()
         self._seen = SeenTokens(self.tokens) if self.params.has_penalties else None
 
     @property
@@ -131,7 +135,7 @@ class Sequence:
 
     def propose(self, most: int) -> tuple[int, ...]:
         """At most so many guesses of the tokens that follow the last one."""
-        if self.proposer is None or self.params.has_penalties:
+        if self.proposer is None or self.params.has_penalties or self.grammar is not None:
             return ()
         return self.proposer.propose(self.tokens, min(most, self.max_len - len(self.tokens) - 1))
 
@@ -150,7 +154,14 @@ class Sequence:
         if self.params.logprobs:
             self.logprobs.append(choice.logprob)
             self.top_logprobs.append(choice.top_logprobs[: self.params.top_logprobs])
-        if self.num_new_tokens >= self.params.max_tokens:
+        if self.grammar is not None:
+            self.grammar.advance(choice.token)
+            if self.grammar.error is not None:
+                self.finish("error", f"grammar: {self.grammar.error}")
+                return
+        if self.grammar is not None and self.grammar.is_complete:
+            self.finish("stop")
+        elif self.num_new_tokens >= self.params.max_tokens:
             self.finish("length")
 
     def finish(self, reason: FinishReason, error: str | None = None) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from mistral_local.errors import RequestError, TokenIdError
+from mistral_local.sampling.grammar import Grammar
 
 MAX_TOP_LOGPROBS = 20
 
@@ -16,8 +17,8 @@ Pooling = Literal["mean", "last"]
 class SamplingParams:
     """What the engine is told about one sequence.
 
-    A token is chosen from the model's logits in this order: penalties, `logit_bias`, forbidden ids; then, unless the
-    temperature is 0, temperature, `min_p`, `top_k`, `top_p`.
+    A token is chosen from the model's logits in this order: `grammar`, penalties, `logit_bias`, forbidden ids; then,
+    unless the temperature is 0, temperature, `min_p`, `top_k`, `top_p`.
 
     Attributes:
         max_tokens: most new tokens.
@@ -33,6 +34,8 @@ class SamplingParams:
         logit_bias: added to the logits of these ids.
         allowed_token_ids: only these may be chosen; None allows all.
         bad_token_ids: these may not be chosen.
+        grammar: holds the answer to it; what it forbids no other option allows.  An answer that is complete ends, even
+            before min_tokens.  Its EOS must be one of the stop tokens.
         seed: makes the sampling repeatable, whatever else runs beside it; None draws a fresh one.
         stop_token_ids: ids that end the sequence; they are neither returned nor scored.
         logprobs: score each new token by the log-softmax of the model's logits: untempered, before any of the above.
@@ -57,6 +60,7 @@ class SamplingParams:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     allowed_token_ids: frozenset[int] | None = None
     bad_token_ids: frozenset[int] = frozenset()
+    grammar: Grammar | None = None
     seed: int | None = None
     stop_token_ids: frozenset[int] = frozenset()
     logprobs: bool = False
@@ -79,6 +83,8 @@ class SamplingParams:
             raise RequestError("logit_bias: expected finite numbers")
         if self.pooling is not None and self.pooling not in get_args(Pooling):
             raise RequestError(f"pooling: expected mean or last, got {self.pooling!r}")
+        if self.grammar is not None and self.grammar.eos_id not in self.stop_token_ids:
+            raise RequestError("grammar: its EOS must end the answer, so that ignore_eos cannot be")
         if self.allowed_token_ids is not None and not self.allowed_token_ids - self.bad_token_ids:
             raise RequestError("allowed_token_ids: no token may be chosen")
 
@@ -93,6 +99,8 @@ class SamplingParams:
         Raises:
             TokenIdError: naming the option and the id.
         """
+        if self.grammar is not None and self.grammar.vocab_size != vocab_size:
+            raise TokenIdError(f"grammar: made for {self.grammar.vocab_size} token ids, the model has {vocab_size}")
         options = {
             "logit_bias": self.logit_bias,
             "allowed_token_ids": self.allowed_token_ids or (),

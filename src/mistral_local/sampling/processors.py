@@ -3,19 +3,21 @@
 import torch
 from torch import Tensor
 
+from mistral_local.sampling.grammar import TokenMasks
 from mistral_local.sampling.row import SamplingRow
 
 
-def process_logits(logits: Tensor, rows: list[SamplingRow]) -> Tensor:
-    """Apply penalties, biases and forbidden ids, all rows at once.
+def process_logits(logits: Tensor, rows: list[SamplingRow], masks: TokenMasks | None = None) -> Tensor:
+    """Apply token masks, penalties, biases and forbidden ids, all rows at once.
 
     Args:
         logits: [S, vocab] fp32; not changed.
+        masks: of the rows that have a grammar.
 
     Returns:
         [S, vocab] fp32; the very same tensor when no row asks for anything.
     """
-    processed = logits
+    processed = logits if masks is None else masks.apply(logits)
     for step in (_penalise, _add_bias, _forbid, _keep_allowed):
         processed = step(processed, logits, rows)
     return processed

@@ -5,8 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mistral_local.sampling.grammar import TokenMasks
 from mistral_local.sampling.processors import process_logits
 from mistral_local.sampling.row import SamplingRow
+
+# In place of a token id, where none could be chosen.
+NOT_FINITE = -1
+"""The model's logits were not finite."""
+NONE_ALLOWED = -2
+"""What the request allows leaves no token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +21,7 @@ class Sampled:
     """What was chosen for each of S rows.
 
     Attributes:
-        token_ids: [S] int64; -1 where no token could be chosen, because the logits were not finite.
+        token_ids: [S] int64; NOT_FINITE or NONE_ALLOWED where no token could be chosen.
         logprobs: [S] fp32 of the chosen tokens, by the model's own logits; None when nobody asked.
         top_ids, top_logprobs: [S, K], the likeliest tokens by the model's own logits; None when nobody asked.
     """
@@ -25,20 +32,23 @@ class Sampled:
     top_logprobs: Tensor | None = None
 
 
-def sample(logits: Tensor, rows: list[SamplingRow]) -> Sampled:
+def sample(logits: Tensor, rows: list[SamplingRow], masks: TokenMasks | None = None) -> Sampled:
     """Pick one token per row.
 
     Args:
         logits: [S, vocab] fp32; not changed.
+        masks: of the rows that have a grammar.
 
     A row with temperature 0 gets the argmax of the processed logits.  Others are divided by their temperature, cut by
     min_p, top_k and top_p, and inverted at their uniform number.
     """
-    processed = process_logits(logits, rows)
+    processed = process_logits(logits, rows, masks)
     best, token_ids = processed.max(dim=-1)
     if any(row.params.temperature for row in rows):
         token_ids = _sample_cut(processed, token_ids, rows)
-    chosen = torch.where(best.isfinite(), token_ids, -1)
+    chosen = torch.where(best.isfinite(), token_ids, NOT_FINITE)
+    if processed is not logits:
+        chosen = chosen.masked_fill(best == -torch.inf, NONE_ALLOWED)
     if not any(row.params.logprobs for row in rows):
         return Sampled(chosen)
     num_top = max(row.params.top_logprobs for row in rows)
