@@ -79,6 +79,17 @@ class Tokenizer:
         except RuntimeError as error:
             raise RequestError(NO_TEXT) from error
 
+    def encode_inside(self, text: str) -> list[int]:
+        """Encode text that goes on in the middle of another: no BOS, and no mark of the start.
+
+        Raises:
+            RequestError: as encode_text().
+        """
+        if not self.marks_start:
+            return self.encode_text(text)[1:]
+        # A line break is always two tokens at the start of a text: the mark and the byte.
+        return self.encode_text(f"\n{text}")[3:]
+
     def control_id(self, token: str) -> int | None:
         """The id of a control token such as "[TOOL_CALLS]"; None if this tokenizer has none of that name."""
         try:
@@ -94,6 +105,15 @@ class Tokenizer:
     def is_control(self, token_id: int) -> bool:
         """Whether a token is a control token, which is no text."""
         return self._base.is_special(token_id)
+
+    def is_byte(self, token_id: int) -> bool:
+        """Whether a token of SentencePiece stands for one byte that its pieces do not spell."""
+        return self.marks_start and _BYTE_PIECE.fullmatch(self.piece(token_id)) is not None
+
+    @property
+    def marks_start(self) -> bool:
+        """Whether the first token of a text begins with a space that is not part of it, as SentencePiece has it."""
+        return not isinstance(self._base, Tekkenizer)
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that a token adds to the text; none for control tokens."""
@@ -116,7 +136,7 @@ class Tokenizer:
 
     def _marks_start(self, token_id: int) -> bool:
         """Whether a leading space is SentencePiece's own; those of unknown and byte tokens are text."""
-        return not isinstance(self._base, Tekkenizer) and self.piece(token_id).startswith("\u2581")
+        return self.marks_start and self.piece(token_id).startswith("\u2581")
 
     def decode(self, tokens: list[int]) -> str:
         """The text of tokens, without control tokens."""

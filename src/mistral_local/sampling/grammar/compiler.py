@@ -20,6 +20,7 @@ class GrammarLimits:
     Attributes:
         max_schema_bytes: length of a JSON schema as text.
         max_schema_depth: nesting of a JSON schema.
+        max_schema_items: sum of the maxItems in a JSON schema.
         max_grammar_bytes: length of a whole grammar: of all tools together, say.
         timeout_s: longest compilation, in seconds.
         cache_entries: compiled grammars that are remembered; the least recently used goes first.
@@ -27,6 +28,7 @@ class GrammarLimits:
 
     max_schema_bytes: int = 64 * 1024
     max_schema_depth: int = 64
+    max_schema_items: int = 50_000
     max_grammar_bytes: int = 1024 * 1024
     timeout_s: float = 5.0
     cache_entries: int = 64
@@ -79,6 +81,8 @@ class GrammarCompiler:
             raise GrammarError(f"compiling the grammar takes longer than {self.limits.timeout_s:g} s")
         if made[0].is_error():
             raise GrammarError(f"the grammar is refused: {_reason(made[0].get_error())}")
+        if not any(made[0].compute_bitmask()) or made[0].is_error():
+            raise GrammarError("the grammar is refused: no answer satisfies it")
         return Grammar(made[0], vocab_size=self.vocabulary.size, eos_id=self.vocabulary.eos_id)
 
 
@@ -88,7 +92,9 @@ def _matcher(vocabulary: GrammarVocabulary, lark: str) -> LLMatcher:
 
 
 def _reason(message: str) -> str:
-    """The first line of llguidance's message without the place: the grammar is not what the caller wrote."""
-    first = message.partition("\n")[0]
+    """llguidance's message in one line, without the place: the grammar is not what the caller wrote."""
+    first, *others = message.splitlines()
     place, colon, rest = first.partition(": ")
-    return rest if colon and place.startswith("at ") else first
+    first = rest if colon and place.startswith("at ") else first
+    errors = [line.removeprefix("error:").strip() for line in others if line.startswith("error:")]
+    return " ".join([first, *errors])
