@@ -23,10 +23,8 @@ from mistral_local.sampling.grammar import (
     GrammarLimits,
     GrammarState,
     GrammarVocabulary,
-    MaskWorker,
-    TokenMasks,
 )
-from mistral_local.sampling.grammar.masks import unpack, unpack_on_device
+from mistral_local.sampling.grammar.masks import MaskWorker, TokenMasks, unpack, unpack_on_device
 from mistral_local.sampling.params import SamplingParams
 from mistral_local.transformer import Transformer
 

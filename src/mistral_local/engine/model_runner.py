@@ -12,7 +12,7 @@ from mistral_local.engine.scheduler import Scheduled
 from mistral_local.engine.sequence import SampledToken
 from mistral_local.kvcache.storage import KVCache
 from mistral_local.model.transformer import Transformer
-from mistral_local.sampling.grammar import MaskWorker, PendingMasks
+from mistral_local.sampling.grammar.masks import MaskWorker, PendingMasks
 from mistral_local.sampling.sampler import sample, token_logprobs
 
 # Prompt logprobs are computed from slices of logits of at most this many numbers (64 MiB in fp32).

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mistral_local.sampling.grammar import TokenMasks
+from mistral_local.sampling.grammar.masks import TokenMasks
 from mistral_local.sampling.row import SamplingRow
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mistral_local.sampling.grammar import TokenMasks
+from mistral_local.sampling.grammar.masks import TokenMasks
 from mistral_local.sampling.processors import process_logits
 from mistral_local.sampling.row import SamplingRow
 
