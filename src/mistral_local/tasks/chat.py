@@ -9,8 +9,7 @@ from typing import Any
 from mistral_common.exceptions import MistralCommonException
 from mistral_common.protocol.instruct.chunk import ChunkTypes
 from mistral_common.protocol.instruct.messages import AssistantMessage
-from mistral_common.protocol.instruct.request import ChatCompletionRequest, ResponseFormats
-from mistral_common.protocol.instruct.tool_calls import ToolChoiceEnum
+from mistral_common.protocol.instruct.request import ChatCompletionRequest
 from pydantic import BaseModel, ValidationError
 
 from mistral_local.errors import RequestError
@@ -94,20 +93,6 @@ def encode_chat(tokenizer: Tokenizer, chat: ChatRequest) -> list[int]:
         return tokenizer.encode_chat(chat.request)
     except RequestError as error:
         raise RequestError(chat.call_ids.restore(str(error))) from error
-
-
-def refuse_what_needs_a_grammar(request: ChatCompletionRequest[Any]) -> None:
-    """Refuse what can only be honoured by constrained decoding.
-
-    Raises:
-        RequestError: naming the field.
-    """
-    if request.response_format.type != ResponseFormats.text:
-        raise RequestError(f"response_format: {request.response_format.type.value} is not supported yet")
-    if request.tool_choice not in (ToolChoiceEnum.auto, ToolChoiceEnum.none):
-        raise RequestError("tool_choice: only auto and none are supported yet")
-    if not request.parallel_tool_calls:
-        raise RequestError("parallel_tool_calls: false is not supported yet")
 
 
 def _validated(fields: dict[str, Any], ids: CallIds) -> ChatCompletionRequest[Any]:

@@ -36,10 +36,10 @@ from mistral_local.errors import GrammarError, RequestError
 from mistral_local.sampling.grammar import Grammar, GrammarCompiler, GrammarLimits, GrammarVocabulary
 from mistral_local.tasks import lark
 from mistral_local.tasks.call_grammar import ANY_OBJECT, CALL_TOKENS, MAX_CALLS, CallGrammar
-from mistral_local.tasks.lark import text_start
 from mistral_local.tokenizer.tokenizer import Tokenizer
 
-Schema = Mapping[str, Any] | bool | type[BaseModel]
+Form = Mapping[str, Any]
+"""At most one of json_schema, regex and lark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,81 +67,89 @@ class Constraints:
         self._compiler: GrammarCompiler | None = None
         self._lock = threading.Lock()
 
-    def chat(self, request: ChatCompletionRequest[Any], *, is_thinking: bool = False) -> Constraint:
+    def chat(
+        self,
+        request: ChatCompletionRequest[Any],
+        form: Form | None = None,
+        *,
+        prefix: str = "",
+        is_thinking: bool = False,
+    ) -> Constraint:
         """The form of the answer that a conversation asks for.
 
         Args:
+            form: of its text, as for text(), if the request's response_format says nothing.
+            prefix: with what the answer begins already.
             is_thinking: whether the prompt ends inside a reasoning.
 
         Raises:
             RequestError: if what is asked for contradicts itself, or the tokenizer has no function calls.
-            GrammarError: if a schema is refused.
+            GrammarError: if a schema or grammar is refused; the reason is named.
         """
-        _check_choice(request)
-        json_answer = self._json_answer(request)
-        if request.tool_choice == ToolChoiceEnum.none or not request.tools:
-            bad = self._call_token_ids if request.tool_choice == ToolChoiceEnum.none else frozenset[int]()
-            if json_answer is None:
-                return Constraint(bad_token_ids=bad)
-            return Constraint(self._begun(json_answer, request, is_thinking=is_thinking), bad)
-        is_forced = request.tool_choice != ToolChoiceEnum.auto
-        is_strict = any(tool.function.strict for tool in request.tools)
-        if not (is_forced or is_strict or json_answer) and request.parallel_tool_calls:
-            return Constraint()
-        calls = self._calls(request, is_forced=is_forced)
-        if is_forced:
-            body = calls
-        elif json_answer is not None:
-            body = f"{json_answer} | {calls}"
-        else:
-            body = f"{lark.TEXT} ({calls})?"
-        return Constraint(self._begun(body, request, is_thinking=is_thinking))
+        _check_choice(request, form)
+        bad_token_ids = self._call_token_ids if request.tool_choice == ToolChoiceEnum.none else frozenset[int]()
+        body = self._chat_body(request, self._form(form) or self._response_format(request))
+        if body is None:
+            return Constraint(bad_token_ids=bad_token_ids)
+        grammar = self._compile(self._after_reasoning(body, request, is_thinking=is_thinking))
+        if prefix:
+            grammar = grammar.after(self._tokenizer.encode_text(prefix)[1:])
+        return Constraint(grammar, bad_token_ids)
 
-    def json_schema(self, schema: Schema, *, starts_text: bool = True) -> Grammar:
-        """An instance of a JSON schema, or of a Pydantic model.
+    def text(self, form: Form, *, starts_text: bool = True) -> Constraint:
+        """The form of a text that is no conversation.
 
         Args:
+            form: one of json_schema (a JSON schema or a Pydantic model), regex (matched as a whole) and lark (a grammar
+                whose rule `start` is the text), or none of them.
             starts_text: whether the answer is a text of its own: then SentencePiece marks its start with a space that is
                 not part of it.  An answer that goes on in the middle of a text has none.
 
         Raises:
-            GrammarError: if the schema is refused; the reason is named.
+            GrammarError: if the schema or grammar is refused; the reason is named.
         """
-        return self._compile(
-            f"{text_start(self._tokenizer, starts_text=starts_text)} {lark.json_value(plain_schema(schema), self._limits)}"
-        )
-
-    def regex(self, pattern: str, *, starts_text: bool = True) -> Grammar:
-        """A text that a regular expression matches as a whole; without look-around and back-references.
-
-        Raises:
-            GrammarError: if the pattern is refused; the reason is named.
-        """
-        if not pattern:
-            raise GrammarError("regex: an empty pattern allows no answer")
-        return self._compile(f"{text_start(self._tokenizer, starts_text=starts_text)} {lark.regex(pattern)}")
-
-    def lark(self, grammar: str, *, starts_text: bool = True) -> Grammar:
-        """A text of a grammar in llguidance's dialect of Lark, beginning at its rule `start`.
-
-        Raises:
-            GrammarError: if the grammar is refused; the reason is named.
-        """
-        return self._compiler_now().compile(lark.nested(text_start(self._tokenizer, starts_text=starts_text), grammar))
+        body = self._form(form, starts_text=starts_text)
+        return Constraint() if body is None else Constraint(self._compile(body))
 
     @property
     def _call_token_ids(self) -> frozenset[int]:
         ids = map(self._tokenizer.control_id, CALL_TOKENS)
         return frozenset(token for token in ids if token is not None)
 
-    def _json_answer(self, request: ChatCompletionRequest[Any]) -> str | None:
+    def _form(self, form: Form | None, *, starts_text: bool = True) -> lark.Body | None:
+        start = lark.text_start(self._tokenizer, starts_text=starts_text)
+        match dict(form or {}):
+            case {"json_schema": schema}:
+                return lark.Body(f"{start} {lark.json_value(plain_schema(schema), self._limits)}")
+            case {"regex": ""}:
+                raise GrammarError("regex: an empty pattern allows no answer")
+            case {"regex": pattern}:
+                return lark.Body(f"{start} {lark.regex(pattern)}")
+            case {"lark": grammar}:
+                return lark.Body(f"{start} @inner", inner=grammar)
+        return None
+
+    def _response_format(self, request: ChatCompletionRequest[Any]) -> lark.Body | None:
         wanted = request.response_format
         if wanted.type == ResponseFormats.text:
             return None
-        if wanted.json_schema is None:
-            return f"{text_start(self._tokenizer)} {lark.json_value(ANY_OBJECT, self._limits)}"
-        schema, is_strict = wanted.json_schema.custom_schema, wanted.json_schema.strict
-        return f"{text_start(self._tokenizer)} {lark.json_value(schema, self._limits, is_strict=is_strict)}"
+        schema, is_strict = ANY_OBJECT, True
+        if wanted.json_schema is not None:
+            schema, is_strict = wanted.json_schema.custom_schema, wanted.json_schema.strict
+        start = lark.text_start(self._tokenizer)
+        return lark.Body(f"{start} {lark.json_value(schema, self._limits, is_strict=is_strict)}")
+
+    def _chat_body(self, request: ChatCompletionRequest[Any], text: lark.Body | None) -> lark.Body | None:
+        """What the answer may be after reasoning: calls, a text of some form, or both."""
+        if not request.tools or request.tool_choice == ToolChoiceEnum.none:
+            return text
+        if request.tool_choice != ToolChoiceEnum.auto:
+            return lark.Body(self._calls(request, is_forced=True))
+        if text is not None:
+            return lark.Body(f"{text.expression} | {self._calls(request, is_forced=False)}", inner=text.inner)
+        if request.parallel_tool_calls and not any(tool.function.strict for tool in request.tools):
+            return None
+        return lark.Body(f"{lark.TEXT} ({self._calls(request, is_forced=False)})?")
 
     def _calls(self, request: ChatCompletionRequest[Any], *, is_forced: bool) -> str:
         choice = request.tool_choice
@@ -150,18 +158,16 @@ class Constraints:
         num_calls = MAX_CALLS if request.parallel_tool_calls else 1
         return CallGrammar(self._tokenizer, self._limits).calls(tools, num_calls=num_calls, is_forced=is_forced)
 
-    def _begun(self, body: str, request: ChatCompletionRequest[Any], *, is_thinking: bool) -> Grammar:
-        """A body, perhaps after reasoning."""
+    def _after_reasoning(self, body: lark.Body, request: ChatCompletionRequest[Any], *, is_thinking: bool) -> lark.Body:
         begin, end = map(self._tokenizer.control_id, ("[THINK]", "[/THINK]"))
-        if begin is None or end is None:
-            return self._compile(body)
-        reasoning = f"{lark.TEXT} {lark.control(end)}"
-        if is_thinking:
-            return self._compile(f"{reasoning} ({body})")
-        return self._compile(f"({lark.control(begin)} {reasoning})? ({body})" if _may_think(request) else body)
+        if begin is None or end is None or not (is_thinking or _may_think(request)):
+            return body
+        rest = f"{lark.TEXT} {lark.control(end)}"
+        reasoning = rest if is_thinking else f"({lark.control(begin)} {rest})?"
+        return lark.Body(f"{reasoning} ({body.expression})", inner=body.inner)
 
-    def _compile(self, body: str) -> Grammar:
-        return self._compiler_now().compile(f"start: {body}")
+    def _compile(self, body: lark.Body) -> Grammar:
+        return self._compiler_now().compile(body.grammar())
 
     def _compiler_now(self) -> GrammarCompiler:
         with self._lock:
@@ -191,26 +197,33 @@ def vocabulary_of(tokenizer: Tokenizer) -> GrammarVocabulary:
     )
 
 
-def plain_schema(schema: Schema) -> Mapping[str, Any] | bool:
+def plain_schema(schema: Any) -> Any:
     """The JSON schema of a Pydantic model; any other schema as it is."""
-    if isinstance(schema, type) and issubclass(schema, BaseModel):
-        return schema.model_json_schema()
-    if not isinstance(schema, Mapping | bool):
-        raise GrammarError(f"schema: expected a JSON schema or a Pydantic model, got {schema!r}")
-    return schema
+    return schema.model_json_schema() if isinstance(schema, type) and issubclass(schema, BaseModel) else schema
 
 
-def _check_choice(request: ChatCompletionRequest[Any]) -> None:
-    """Refuse choices without their tools, and calls that must not be beside an answer that must be JSON."""
+def plain_response_format(response_format: Any) -> Any:
+    """The response format of a Pydantic model; any other as it is."""
+    schema = plain_schema(response_format)
+    if schema is response_format:
+        return response_format
+    return {"type": "json_schema", "json_schema": {"name": response_format.__name__, "schema": schema, "strict": True}}
+
+
+def _check_choice(request: ChatCompletionRequest[Any], form: Form | None) -> None:
+    """Refuse two forms for one text, choices without their tools, and calls where the text must have a form."""
+    has_format = request.response_format.type != ResponseFormats.text
+    if form and has_format:
+        raise RequestError(f"response_format and {next(iter(form))}: an answer can have one form only")
     choice, names = request.tool_choice, [tool.function.name for tool in request.tools or ()]
     if choice in (ToolChoiceEnum.auto, ToolChoiceEnum.none):
         return
-    if isinstance(choice, NamedToolChoice) and choice.function.name not in names:
-        raise RequestError(f"tool_choice: there is no tool {choice.function.name!r} among {', '.join(names) or 'none'}")
     if not names:
         raise RequestError("tool_choice: a call can only be asked for with tools")
-    if request.response_format.type != ResponseFormats.text:
-        raise RequestError("response_format: JSON and a tool_choice that asks for a call exclude each other")
+    if isinstance(choice, NamedToolChoice) and choice.function.name not in names:
+        raise RequestError(f"tool_choice: there is no tool {choice.function.name!r} among {', '.join(names)}")
+    if form or has_format:
+        raise RequestError("tool_choice: an answer that must be a call cannot have another form as well")
 
 
 def _may_think(request: ChatCompletionRequest[Any]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mistral_local.errors import GrammarError
@@ -19,6 +20,25 @@ TEXT = r"/(.|\n)*/"
 
 SEPARATORS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """What llguidance's option "x-guidance" says for JSON on one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """An expression that is a whole answer, or the end of one.
+
+    Attributes:
+        inner: the grammar that the expression calls @inner, if it does.
+    """
+
+    expression: str
+    inner: str | None = None
+
+    def grammar(self) -> str:
+        """The whole grammar, as llguidance reads it."""
+        outer = f"start: {self.expression}"
+        if self.inner is None:
+            return outer
+        return json.dumps({"grammars": [{"lark_grammar": outer}, {"name": "inner", "lark_grammar": self.inner}]})
 
 
 def literal(text: str) -> str:
@@ -58,7 +78,9 @@ def json_value(schema: Any, limits: GrammarLimits, *, is_strict: bool = True) ->
     if schema is True:
         schema = {}
     if not isinstance(schema, Mapping):
-        raise GrammarError(f"schema: expected an object, got {type(schema).__name__}")
+        raise GrammarError(
+            f"schema: expected a JSON schema, which is an object, or a Pydantic model, got {schema!r:.80}"
+        )
     check_schema_work(schema, limits)
     options = SEPARATORS if is_strict else SEPARATORS | {"lenient": True}
     try:
@@ -89,9 +111,3 @@ def check_schema_work(schema: Any, limits: GrammarLimits) -> None:
             unread += [(child, depth + 1) for child in node.values()]
         elif isinstance(node, list | tuple):
             unread += [(child, depth + 1) for child in node]
-
-
-def nested(start: str, grammar: str) -> str:
-    """A whole grammar that begins with an expression and goes on as another whole grammar."""
-    parts = [{"lark_grammar": f"start: {start} @inner"}, {"name": "inner", "lark_grammar": grammar}]
-    return json.dumps({"grammars": parts}) if start else grammar

@@ -17,7 +17,9 @@ from mistral_local.errors import AdapterError, RequestError, TokenizerError, Usa
 from mistral_local.model.transformer import Transformer
 from mistral_local.sampling.params import Pooling
 from mistral_local.tasks.answer import AnswerStream, collect, collect_all
-from mistral_local.tasks.chat import chat_request, encode_chat, refuse_what_needs_a_grammar
+from mistral_local.tasks.answer_parser import ends_in_reasoning
+from mistral_local.tasks.chat import chat_request, encode_chat
+from mistral_local.tasks.constraints import Constraint, Constraints, plain_response_format
 from mistral_local.tasks.embeddings import embed
 from mistral_local.tasks.json_answer import SYSTEM as JSON_SYSTEM
 from mistral_local.tasks.json_answer import json_member
@@ -28,7 +30,6 @@ from mistral_local.tasks.prepared import PreparedRequest
 from mistral_local.tokenizer.find import find_tokenizer
 from mistral_local.tokenizer.tokenizer import Tokenizer
 from mistral_local.tools.loop import MAX_ROUNDS, Approve, ToolRun, chat_with_tools
-from mistral_local.tools.parser import MARKER
 from mistral_local.tools.tool import Tool
 
 Tools = Iterable[Mapping[str, Any] | BaseModel]
@@ -53,6 +54,7 @@ class LLM:
     ) -> None:
         self._model, self._tokenizer, self._engine = model, tokenizer, engine
         self._note = note or (lambda _: None)
+        self._constraints = Constraints(tokenizer)
         self.context_length = engine.max_context
 
     @overload
@@ -167,7 +169,7 @@ class LLM:
         tools: Tools | None = None,
         tool_choice: ToolChoice | None = None,
         parallel_tool_calls: bool | None = None,
-        response_format: Mapping[str, Any] | BaseModel | None = None,
+        response_format: Mapping[str, Any] | BaseModel | type[BaseModel] | None = None,
         reasoning_effort: str | None = None,
         safe_prompt: bool = False,
         row: int = 0,
@@ -176,7 +178,10 @@ class LLM:
         """Encode a conversation for any engine that runs this model; chat() does no more than to run it.
 
         Args:
-            tool_choice: "auto" or "none".
+            tool_choice: "auto", "none", "any", "required", or {"type": "function", "function": {"name": ...}}.
+            parallel_tool_calls: whether one answer may hold several calls.
+            response_format: of the answer's text: {"type": "json_object"}, {"type": "json_schema", "json_schema": {...}},
+                or a Pydantic model.
             reasoning_effort: for tokenizers from v15 on.
             safe_prompt: put the API's safety prompt before the conversation.
             row: number of the answer, if several are drawn from one seed.
@@ -193,21 +198,23 @@ class LLM:
             safe_prompt=safe_prompt,
             tool_choice=tool_choice,
             parallel_tool_calls=parallel_tool_calls,
-            response_format=response_format,
+            response_format=plain_response_format(response_format),
             reasoning_effort=reasoning_effort,
         )
-        refuse_what_needs_a_grammar(chat.request)
         tokens = encode_chat(self._tokenizer, chat)
         for note in chat.notes:
             self._note(note)
-        marker = self._tokenizer.control_id(MARKER)
-        forbids_calls = chat.request.tool_choice == "none" and marker is not None
-        bad_token_ids = frozenset([marker]) if forbids_calls and marker is not None else frozenset[int]()
+        constraint = self._constraints.chat(
+            chat.request,
+            settings.form,
+            prefix=chat.prefix,
+            is_thinking=ends_in_reasoning(self._tokenizer, tokens),
+        )
         return self._prepared(
             tokens,
             settings,
             row=row,
-            bad_token_ids=bad_token_ids,
+            constraint=constraint,
             call_ids=chat.call_ids,
             prefix=chat.prefix,
             continues_text=bool(chat.prefix),
@@ -217,12 +224,13 @@ class LLM:
     def prepare_fim(self, prompt: str, suffix: str = "", *, row: int = 0, **options: Any) -> PreparedRequest:
         """Encode a gap for any engine that runs this model; errors as in fim()."""
         settings = _options(options)
-        return self._prepared(self._tokenizer.encode_fim(prompt, suffix), settings, row=row, continues_text=True)
+        tokens = self._tokenizer.encode_fim(prompt, suffix)
+        return self._prepared_text(tokens, settings, row=row, continues_text=True)
 
     def prepare_text(self, prompt: str, *, row: int = 0, **options: Any) -> PreparedRequest:
         """Encode plain text for any engine that runs this model; errors as in complete()."""
         settings = _options(options)
-        return self._prepared(self._tokenizer.encode_text(prompt), settings, row=row, continues_text=bool(prompt))
+        return self._prepared_text(self._tokenizer.encode_text(prompt), settings, row=row, continues_text=bool(prompt))
 
     def embed(self, texts: list[str], *, pooling: Pooling = "mean") -> list[list[float]]:
         """One vector of length 1 per text, from the model's last hidden states.
@@ -253,17 +261,22 @@ class LLM:
         """Let go of the weights and the KV cache; the object cannot be used afterwards."""
         del self._engine, self._model
 
-    def _prepared(
-        self,
-        tokens: list[int],
-        options: GenerationOptions,
-        *,
-        row: int,
-        bad_token_ids: frozenset[int] = frozenset(),
-        **how: Any,
+    def _prepared_text(
+        self, tokens: list[int], options: GenerationOptions, *, row: int, continues_text: bool
     ) -> PreparedRequest:
-        room = self.context_length - len(tokens)
-        params = options.sampling_params(room=room, eos_id=self._tokenizer.eos_id, row=row, bad_token_ids=bad_token_ids)
+        constraint = self._constraints.text(options.form, starts_text=not continues_text)
+        return self._prepared(tokens, options, row=row, constraint=constraint, continues_text=continues_text)
+
+    def _prepared(
+        self, tokens: list[int], options: GenerationOptions, *, row: int, constraint: Constraint, **how: Any
+    ) -> PreparedRequest:
+        params = options.sampling_params(
+            room=self.context_length - len(tokens),
+            eos_id=self._tokenizer.eos_id,
+            row=row,
+            bad_token_ids=constraint.bad_token_ids,
+            grammar=constraint.grammar,
+        )
         stop = tuple(options.stop)
         return PreparedRequest(tokenizer=self._tokenizer, tokens=tokens, params=params, stop=stop, **how)
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from mistral_local.errors import RequestError
+from mistral_local.sampling.grammar import Grammar
 from mistral_local.sampling.params import SamplingParams, row_seed
 
 INTEGERS = ("max_tokens", "min_tokens", "top_k", "seed", "top_logprobs")
@@ -30,6 +32,9 @@ class GenerationOptions:
         ignore_eos: write on until max_tokens.
         logprobs: score each new token.
         top_logprobs: and beside it the likeliest so many tokens, at most 20.
+        json_schema: the answer is an instance of this JSON schema or Pydantic model, on one line.
+        regex: the answer is a text that this regular expression matches as a whole (Rust's syntax: no look-around).
+        lark: the answer is a text of this grammar, in llguidance's dialect of Lark.
 
     Raises:
         RequestError: if a value is of the wrong type or out of range.
@@ -50,16 +55,29 @@ class GenerationOptions:
     ignore_eos: bool = False
     logprobs: bool = False
     top_logprobs: int = 0
+    json_schema: Any = None
+    regex: str | None = None
+    lark: str | None = None
 
     def __post_init__(self) -> None:
         self._check_types()
         if any(not text for text in self.stop):
             raise RequestError("stop: an empty string would end every answer at once")
+        if len(self.form) > 1:
+            raise RequestError(f"{' and '.join(self.form)}: an answer can have one form only")
+        if self.form and self.ignore_eos:
+            raise RequestError(f"ignore_eos: an answer with a {next(iter(self.form))} ends where that says")
         if self.top_logprobs and not self.logprobs:
             raise RequestError("top_logprobs: needs logprobs")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise RequestError(f"max_tokens: expected at least 1, got {self.max_tokens}")
         self.sampling_params(room=max(self.max_tokens or 0, self.min_tokens, 1), eos_id=0)
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """What is said about the form of the answer, by its name."""
+        form = {"json_schema": self.json_schema, "regex": self.regex, "lark": self.lark}
+        return {name: value for name, value in form.items() if value is not None}
 
     def _check_types(self) -> None:
         for name in INTEGERS:
@@ -74,11 +92,20 @@ class GenerationOptions:
                 raise RequestError(f"{name}: expected true or false, got {getattr(self, name)!r}")
         if not isinstance(self.stop, tuple | list) or not all(isinstance(text, str) for text in self.stop):
             raise RequestError(f"stop: expected texts, got {self.stop!r}")
+        for name in ("regex", "lark"):
+            if not isinstance(getattr(self, name), str | None):
+                raise RequestError(f"{name}: expected a text, got {getattr(self, name)!r}")
         if not isinstance(self.logit_bias, Mapping):
             raise RequestError(f"logit_bias: expected token ids with numbers, got {self.logit_bias!r}")
 
     def sampling_params(
-        self, *, room: int, eos_id: int, row: int = 0, bad_token_ids: frozenset[int] = frozenset()
+        self,
+        *,
+        room: int,
+        eos_id: int,
+        row: int = 0,
+        bad_token_ids: frozenset[int] = frozenset(),
+        grammar: Grammar | None = None,
     ) -> SamplingParams:
         """What the engine is told.
 
@@ -87,6 +114,7 @@ class GenerationOptions:
             eos_id: the token by which the model ends an answer.
             row: number of the prompt in a batch; rows draw different random numbers from one seed.
             bad_token_ids: tokens that the task forbids.
+            grammar: to which the answer is held.
         """
         max_tokens = max(1, room if self.max_tokens is None else min(self.max_tokens, room))
         return SamplingParams(
@@ -103,6 +131,7 @@ class GenerationOptions:
             seed=None if self.seed is None else row_seed(self.seed, row),
             stop_token_ids=frozenset() if self.ignore_eos else frozenset([eos_id]),
             bad_token_ids=bad_token_ids,
+            grammar=grammar,
             logprobs=self.logprobs,
             top_logprobs=self.top_logprobs,
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from llguidance import LLMatcher
 
+from mistral_local.errors import GrammarError
+
 
 class Grammar:
     """What an answer may be: a value, shared by requests and threads.
@@ -16,8 +18,19 @@ class Grammar:
     __slots__ = ("_matcher", "eos_id", "vocab_size")
 
     def __init__(self, matcher: LLMatcher, *, vocab_size: int, eos_id: int) -> None:
-        self._matcher = matcher  # at its start, and never advanced
+        self._matcher = matcher  # never advanced itself
         self.vocab_size, self.eos_id = vocab_size, eos_id
+
+    def after(self, tokens: list[int]) -> Grammar:
+        """What may follow these tokens.
+
+        Raises:
+            GrammarError: if no answer begins with them.
+        """
+        matcher = self._matcher.deep_copy()
+        if matcher.try_consume_tokens(tokens) != len(tokens):
+            raise GrammarError("the answer is to begin with a text that its grammar does not allow")
+        return Grammar(matcher, vocab_size=self.vocab_size, eos_id=self.eos_id)
 
     def start(self) -> GrammarState:
         """The state of an answer without tokens; takes microseconds."""
