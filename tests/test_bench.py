@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +11,9 @@ from checkpoints import write_checkpoint
 from mistral_local.args import TransformerArgs
 from mistral_local.bench.ceilings import Ceilings
 from mistral_local.bench.floors import decode_floor_s, prefill_floor_s
+from mistral_local.bench.load import Workload
 from mistral_local.bench.shapes import SHAPES
-from mistral_local.cli.bench import run
+from mistral_local.cli.bench import run, serving, throughput
 from mistral_local.errors import CheckpointError, UsageError
 
 CEILINGS = Ceilings(read_bytes_per_s=4.3e12, flops=790e12)
@@ -63,3 +65,39 @@ def test_flags_that_cannot_be_are_refused(options: dict[str, object], message: s
 def test_a_folder_that_is_not_there_is_refused() -> None:
     with pytest.raises(CheckpointError, match="no folder"):
         run("/nowhere/at/all")
+
+
+def test_a_workload_is_the_same_for_the_same_seed_and_arrives_at_its_rate() -> None:
+    workload = Workload(num_requests=400, prompt_tokens=20, new_tokens=10, rate=5.0, seed=3)
+    requests = workload.draw(100)
+    assert requests == workload.draw(100)
+    assert requests != Workload(num_requests=400, prompt_tokens=20, new_tokens=10, rate=5.0, seed=4).draw(100)
+    assert requests[-1].arrives_at == pytest.approx(80, rel=0.2)
+    assert [request.arrives_at for request in requests] == sorted(request.arrives_at for request in requests)
+    lengths = sorted(len(request.prompt) for request in requests)
+    assert lengths[200] == pytest.approx(20, abs=3)
+    assert lengths[-1] <= 80
+
+
+@pytest.mark.parametrize("options", [{}, {"rate": 50.0}, {"max_guesses": 4}])
+def test_a_workload_is_served_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: dict[str, Any]
+) -> None:
+    folder = write_checkpoint(tmp_path / "tiny", dtype=torch.bfloat16)
+    output = tmp_path / "figures.json"
+    common = {"num_requests": 6, "prompt_tokens": 8, "new_tokens": 4, "device": "cpu", "output": str(output)}
+    (serving if "rate" in options else throughput)(str(folder), **common, **options)
+    figures = json.loads(output.read_text())
+    drawn = Workload(num_requests=6, prompt_tokens=8, new_tokens=4).draw(320)
+    if "rate" not in options:
+        assert figures["load"]["new_tokens"] == sum(request.new_tokens for request in drawn)
+        assert figures["load"]["prompt_tokens"] == sum(len(request.prompt) for request in drawn)
+    assert figures["load"]["requests"] == 6
+    assert figures["load"]["time_to_first_token_s"]["p99"] >= figures["load"]["time_to_first_token_s"]["p50"] > 0
+    assert 0 < figures["bookkeeping_ms_per_step_of_64"] < 50
+    assert ("50 arrivals per second" if "rate" in options else "all at once") in capsys.readouterr().out
+
+
+def test_a_rate_of_nothing_is_refused() -> None:
+    with pytest.raises(UsageError, match="--rate: expected more than 0, got 0"):
+        serving(rate=0.0)

@@ -67,9 +67,10 @@ def slots_of(table: BlockTable, start: int, end: int, block_size: int) -> slice 
     if table.is_contiguous:
         first = table.blocks[0] * block_size
         return slice(first + start, first + end)
-    positions = torch.arange(start, end)
-    blocks = torch.tensor(table.blocks)
-    return blocks[positions // block_size] * block_size + positions % block_size
+    for block in table.blocks[len(table.slots) // block_size :]:
+        table.slots.extend(range(block * block_size, (block + 1) * block_size))
+    # A copy, because an array whose memory is in use cannot grow.
+    return torch.frombuffer(table.slots, dtype=torch.int64, count=end)[start:].clone()
 
 
 def uncached_batch(input_ids: Tensor, seqlens: list[int]) -> Batch:

@@ -105,7 +105,7 @@ def measure_decode(
     return Speed(batch_size / step_s, floor / step_s)
 
 
-def measure_load(
+def measure_loading(
     folder: Path, *, device: torch.device | str | None, dtype: torch.dtype | None
 ) -> tuple[Transformer, LoadTime]:
     """Load a folder twice, so that its pages are cached, and time the second."""

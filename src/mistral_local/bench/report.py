@@ -12,7 +12,8 @@ import torch
 
 from mistral_local import __version__
 from mistral_local.bench.ceilings import measure_ceilings
-from mistral_local.bench.measure import measure_decode, measure_load, measure_prefill, peak_rss_bytes
+from mistral_local.bench.load import Workload, measure_bookkeeping, measure_load
+from mistral_local.bench.measure import measure_decode, measure_loading, measure_prefill, peak_rss_bytes
 from mistral_local.engine.model_runner import runs_on_one_thread
 from mistral_local.model.transformer import Transformer
 
@@ -30,7 +31,7 @@ def measure(
 ) -> dict[str, Any]:
     """Measure a checkpoint; the result is plain data, and `note` hears what is being measured."""
     note("loading")
-    model, load = measure_load(folder, device=device, dtype=None)
+    model, load = measure_loading(folder, device=device, dtype=None)
     note("the machine")
     before = measure_ceilings(model.device, model.dtype)
     note("prefill")
@@ -58,12 +59,59 @@ def measure(
     }
 
 
+def measure_workload(
+    folder: Path, workload: Workload, *, name: str, max_num_seqs: int, max_guesses: int, device: str | None
+) -> dict[str, Any]:
+    """Serve a workload with a checkpoint; the result is plain data."""
+    model = Transformer.from_folder(folder, device=device)
+    return {
+        "conditions": _conditions(name, model)
+        | asdict(workload)
+        | {"max_num_seqs": max_num_seqs, "max_guesses": max_guesses},
+        "load": measure_load(model, workload, max_num_seqs=max_num_seqs, max_guesses=max_guesses),
+        "bookkeeping_ms_per_step_of_64": measure_bookkeeping(num_seqs=64),
+        "peak_memory_bytes": _peak_memory(model.device),
+        "weight_bytes": sum(parameter.nbytes for parameter in model.parameters()),
+    }
+
+
+def workload_table(report: dict[str, Any]) -> str:
+    """The figures of a workload as lines for a person."""
+    conditions, load = report["conditions"], report["load"]
+    arrivals = "all at once" if conditions["rate"] is None else f"{conditions['rate']:g} arrivals per second"
+    return "\n".join(
+        [
+            _headline(conditions),
+            f"{load['requests']} requests, {arrivals}, about {conditions['prompt_tokens']} prompt and "
+            f"{conditions['new_tokens']} new tokens each, {conditions['max_num_seqs']} at a time",
+            "",
+            f"prompt tokens    {load['prompt_tokens_per_s']:10.1f} tok/s",
+            f"new tokens       {load['new_tokens_per_s']:10.1f} tok/s",
+            _times("first token", load["time_to_first_token_s"]),
+            _times("between tokens", load["between_tokens_s"]),
+            f"bookkeeping      {report['bookkeeping_ms_per_step_of_64']:10.2f} ms per step of 64 sequences",
+            f"peak memory      {report['peak_memory_bytes'] / 1e9:10.2f} GB      weights {report['weight_bytes'] / 1e9:5.2f} GB",
+        ]
+    )
+
+
+def _headline(conditions: dict[str, Any]) -> str:
+    return (
+        f"{conditions['model']}, {conditions['dtype']} on {conditions['hardware']}, {conditions['threads']} thread(s), "
+        f"torch {conditions['torch']}"
+    )
+
+
+def _times(name: str, seconds: dict[str, float]) -> str:
+    shown = "   ".join(f"{key} {1000 * value:8.1f} ms" for key, value in seconds.items())
+    return f"{name:17}   {shown}"
+
+
 def table(report: dict[str, Any]) -> str:
     """The figures as lines for a person."""
     conditions, load, ceilings = report["conditions"], report["load"], report["ceilings"]["before"]
     lines = [
-        f"{conditions['model']}, {conditions['dtype']} on {conditions['hardware']}, {conditions['threads']} thread(s), "
-        f"torch {conditions['torch']}",
+        _headline(conditions),
         f"{conditions['prompt_tokens']} prompt tokens, {conditions['new_tokens']} new tokens, "
         f"median of {conditions['repeats']}",
         "",

@@ -2,7 +2,10 @@
 
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mistral_local.cli.console import Console
 from mistral_local.cli.model_folder import find_model_folder
@@ -34,24 +37,15 @@ def run(
         output: also write the figures and their conditions to this JSON file.
     """
     from mistral_local.bench.report import measure, table
-    from mistral_local.bench.shapes import SHAPES, write_random_checkpoint
 
-    if shape is not None and shape not in SHAPES:
-        raise UsageError(f"--shape: expected one of {', '.join(SHAPES)}, got {shape!r}")
     if new_tokens < 2 or prompt_tokens < 1 or repeats < 1:
         raise UsageError("--new_tokens must be at least 2, --prompt_tokens and --repeats at least 1")
-    if output is not None and not Path(output).absolute().parent.is_dir():
-        raise UsageError(f"--output: no folder {Path(output).absolute().parent}")
+    _check_output(output)
     console = Console()
-    with tempfile.TemporaryDirectory() as scratch:
-        if shape is None:
-            folder = find_model_folder(model_path) or demo_checkpoint()
-        else:
-            console.note(f"writing random weights of shape {shape}")
-            folder = write_random_checkpoint(Path(scratch), shape)
+    with _checkpoint(model_path, shape, console) as (folder, name):
         report = measure(
             folder,
-            name=shape or (folder.name if model_path else "demo"),
+            name=name,
             batch_sizes=_numbers(batch_sizes),
             prompt_tokens=prompt_tokens,
             new_tokens=new_tokens,
@@ -60,6 +54,149 @@ def run(
             note=console.note,
         )
     print(table(report))
+    _save(report, output)
+
+
+def throughput(
+    model_path: str | None = None,
+    *,
+    shape: str | None = None,
+    num_requests: int = 64,
+    prompt_tokens: int = 128,
+    new_tokens: int = 64,
+    max_num_seqs: int = 16,
+    max_guesses: int = 0,
+    seed: int = 0,
+    device: str | None = None,
+    output: str | None = None,
+) -> None:
+    """serve many requests of mixed lengths that come all at once
+
+    Args:
+        model_path: checkpoint folder, or its name in $MISTRAL_MODEL; the bundled demo checkpoint if absent.
+        shape: measure random bf16 weights instead: 350m, moe-400m or 7b.
+        num_requests: how many.
+        prompt_tokens: median length of a prompt; lengths are log-normal, at most four times as long.
+        new_tokens: the same of an answer.
+        max_num_seqs: so many run at the same time.
+        max_guesses: tokens that n-gram lookup may guess per step; 0 does not speculate.
+        seed: the same seed, the same requests.
+        device: cuda or cpu; cuda if there is one.
+        output: also write the figures and their conditions to this JSON file.
+    """
+    _serve(
+        None,
+        model_path,
+        shape,
+        num_requests,
+        prompt_tokens,
+        new_tokens,
+        max_num_seqs,
+        max_guesses,
+        seed,
+        device,
+        output,
+    )
+
+
+def serving(
+    model_path: str | None = None,
+    *,
+    shape: str | None = None,
+    rate: float = 1.0,
+    num_requests: int = 64,
+    prompt_tokens: int = 128,
+    new_tokens: int = 64,
+    max_num_seqs: int = 16,
+    max_guesses: int = 0,
+    seed: int = 0,
+    device: str | None = None,
+    output: str | None = None,
+) -> None:
+    """serve requests that arrive as a Poisson process
+
+    Args:
+        model_path: checkpoint folder, or its name in $MISTRAL_MODEL; the bundled demo checkpoint if absent.
+        shape: measure random bf16 weights instead: 350m, moe-400m or 7b.
+        rate: arrivals per second.
+        num_requests: how many.
+        prompt_tokens: median length of a prompt; lengths are log-normal, at most four times as long.
+        new_tokens: the same of an answer.
+        max_num_seqs: so many run at the same time.
+        max_guesses: tokens that n-gram lookup may guess per step; 0 does not speculate.
+        seed: the same seed, the same requests.
+        device: cuda or cpu; cuda if there is one.
+        output: also write the figures and their conditions to this JSON file.
+    """
+    if rate <= 0:
+        raise UsageError(f"--rate: expected more than 0, got {rate:g}")
+    _serve(
+        rate,
+        model_path,
+        shape,
+        num_requests,
+        prompt_tokens,
+        new_tokens,
+        max_num_seqs,
+        max_guesses,
+        seed,
+        device,
+        output,
+    )
+
+
+def _serve(
+    rate: float | None,
+    model_path: str | None,
+    shape: str | None,
+    num_requests: int,
+    prompt_tokens: int,
+    new_tokens: int,
+    max_num_seqs: int,
+    max_guesses: int,
+    seed: int,
+    device: str | None,
+    output: str | None,
+) -> None:
+    from mistral_local.bench.load import Workload
+    from mistral_local.bench.report import measure_workload, workload_table
+
+    if min(num_requests, prompt_tokens, new_tokens) < 1:
+        raise UsageError("--num_requests, --prompt_tokens and --new_tokens must be at least 1")
+    _check_output(output)
+    workload = Workload(
+        num_requests=num_requests, prompt_tokens=prompt_tokens, new_tokens=new_tokens, rate=rate, seed=seed
+    )
+    with _checkpoint(model_path, shape, Console()) as (folder, name):
+        report = measure_workload(
+            folder, workload, name=name, max_num_seqs=max_num_seqs, max_guesses=max_guesses, device=device
+        )
+    print(workload_table(report))
+    _save(report, output)
+
+
+@contextmanager
+def _checkpoint(model_path: str | None, shape: str | None, console: Console) -> Iterator[tuple[Path, str]]:
+    """The folder to measure and its name; random weights are gone afterwards."""
+    from mistral_local.bench.shapes import SHAPES, write_random_checkpoint
+
+    if shape is None:
+        folder = find_model_folder(model_path) or demo_checkpoint()
+        yield folder, folder.name if model_path else "demo"
+        return
+    if shape not in SHAPES:
+        raise UsageError(f"--shape: expected one of {', '.join(SHAPES)}, got {shape!r}")
+    with tempfile.TemporaryDirectory() as scratch:
+        console.note(f"writing random weights of shape {shape}")
+        yield write_random_checkpoint(Path(scratch), shape), shape
+
+
+def _check_output(output: str | None) -> None:
+    if output is not None and not Path(output).absolute().parent.is_dir():
+        raise UsageError(f"--output: no folder {Path(output).absolute().parent}")
+
+
+def _save(report: dict[str, Any], output: str | None) -> None:
     if output is not None:
         Path(output).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 

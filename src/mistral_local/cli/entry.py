@@ -60,8 +60,24 @@ BENCH = Command(
     examples=(
         ("mistral-bench", "measure the bundled demo checkpoint"),
         ("mistral-bench $M7B_DIR", "measure a checkpoint on this machine"),
+        ("mistral-bench throughput $M7B_DIR", "many requests at once; mistral-bench throughput --help says more"),
+        ("mistral-bench serving $M7B_DIR --rate 2", "two requests a second; mistral-bench serving --help says more"),
     ),
 )
+WORKLOADS = {
+    "throughput": Command(
+        name="mistral-bench throughput",
+        target="mistral_local.cli.bench:throughput",
+        examples=(
+            ("mistral-bench throughput $M7B_DIR --num_requests 256", "256 requests as fast as they can be done"),
+        ),
+    ),
+    "serving": Command(
+        name="mistral-bench serving",
+        target="mistral_local.cli.bench:serving",
+        examples=(("mistral-bench serving $M7B_DIR --rate 2", "two requests a second, at random times"),),
+    ),
+}
 
 
 def chat() -> int:
@@ -75,8 +91,11 @@ def demo() -> int:
 
 
 def bench() -> int:
-    """Run mistral-bench."""
-    return run_command(BENCH, sys.argv[1:])
+    """Run mistral-bench, or one of its workloads."""
+    arguments = sys.argv[1:]
+    if arguments and arguments[0] in WORKLOADS:
+        return run_command(WORKLOADS[arguments[0]], arguments[1:])
+    return run_command(BENCH, arguments)
 
 
 def run_command(command: Command, arguments: Sequence[str]) -> int:

@@ -79,22 +79,20 @@ class ModelRunner:
         positions: list[int] = []
         slots: list[int] = []
         spans: list[SequenceSpan] = []
-        block_size = self.cache.block_size
+        block_size, device = self.cache.block_size, self.model.device
         for part in step:
             table = part.sequence.block_table
             assert table is not None
             end = part.start + part.num_tokens
-            spans.append(SequenceSpan(len(ids), part.num_tokens, end, self._key_slots(part, end)))
+            key_slots = slots_of(table, 0, end, block_size)
+            if isinstance(key_slots, Tensor):
+                key_slots = key_slots.to(device)
+            spans.append(SequenceSpan(len(ids), part.num_tokens, end, key_slots))
             ids += part.token_ids
             positions += range(part.start, end)
             slots += [table.blocks[p // block_size] * block_size + p % block_size for p in range(part.start, end)]
-        packed = torch.tensor([ids, positions, slots]).to(self.model.device)
+        packed = torch.tensor([ids, positions, slots]).to(device)
         return Batch(packed[0], packed[1], AttentionMetadata(tuple(spans), packed[2]))
-
-    def _key_slots(self, part: Scheduled, end: int) -> slice | Tensor:
-        assert part.sequence.block_table is not None
-        slots = slots_of(part.sequence.block_table, 0, end, self.cache.block_size)
-        return slots if isinstance(slots, slice) else slots.to(self.model.device)
 
     def _sample(self, parts: list[Scheduled], hidden: Tensor, pending: PendingMasks | None) -> list[SampledToken]:
         """[S, dim] hidden states of the last token and the guesses of each part -> what follows each."""

@@ -1,5 +1,8 @@
 """Which blocks of the KV cache are free, shared or remembered.  Plain integers; no tensor is touched here."""
 
+from __future__ import annotations
+
+from array import array
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,12 +17,14 @@ class BlockTable:
         blocks: block ids.
         is_contiguous: whether the ids follow one another, so that the tokens can be read as one view.
         num_given_back: so many of the first blocks are no longer the sequence's; nothing reads them.
+        slots: of the tokens of the first blocks, int64, as far as anyone asked yet.
     """
 
     claim: tuple[int, int]
     blocks: list[int] = field(default_factory=list)
     is_contiguous: bool = True
     num_given_back: int = 0
+    slots: array[int] = field(default_factory=lambda: array("q"))
 
     @property
     def num_owned(self) -> int:
