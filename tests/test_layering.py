@@ -31,7 +31,20 @@ ALLOWED = {
     "lora": {"args"},
     "main": {"model", "generate", "cli"},
     "bench": {"engine", "model", "sampling", "kvcache", "memory"},
-    "cli": {"bench", "tasks", "tools", "demo", "engine", "sampling", "model", "generate", "tokenizer", "weights"},
+    "inspect": {"weights", "tokenizer", "tools", "tasks", "model"},
+    "cli": {
+        "inspect",
+        "bench",
+        "tasks",
+        "tools",
+        "demo",
+        "engine",
+        "sampling",
+        "model",
+        "generate",
+        "tokenizer",
+        "weights",
+    },
     "__init__": {"tasks", "model", "tools"},
 }
 WITHOUT_TORCH = {"errors", "args", "config", "tokenizer", "tools", "demo"}

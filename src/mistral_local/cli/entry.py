@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from mistral_local.cli.argv import call_with_fire, check_arguments
 from mistral_local.cli.command import Command, flags_of
 from mistral_local.cli.console import Console
-from mistral_local.cli.help import help_text, version_text
+from mistral_local.cli.help import commands_text, help_text, version_text
 from mistral_local.cli.interrupt import EXIT_INTERRUPTED, exit_on_terminate
+from mistral_local.cli.nearest import did_you_mean
 from mistral_local.errors import MistralLocalError, UsageError
 
 EXIT_BROKEN_PIPE = 141
@@ -77,6 +78,25 @@ WORKLOADS = {
         target="mistral_local.cli.bench:serving",
         examples=(("mistral-bench serving $M7B_DIR --rate 2", "two requests a second, at random times"),),
     ),
+LOCAL = {
+    "explain": Command(
+        name="mistral-local explain",
+        target="mistral_local.cli.explain:explain",
+        examples=(
+            ("mistral-local explain request.json", "the tokens that the bundled demo checkpoint would get"),
+            ("mistral-local explain request.json --model $M7B_DIR", "those of another checkpoint"),
+            ("mistral-local explain --answer '[TOOL_CALLS]f[ARGS]{\"a\": 1}'", "how an answer is read"),
+        ),
+        shorts={"m": "model"},
+    ),
+    "verify": Command(
+        name="mistral-local verify",
+        target="mistral_local.cli.verify:verify",
+        examples=(
+            ("mistral-local verify", "check the bundled demo checkpoint"),
+            ("mistral-local verify $M7B_DIR", "check a checkpoint: its weights, its tokenizer, and that they agree"),
+        ),
+    ),
 }
 
 
@@ -96,6 +116,26 @@ def bench() -> int:
     if arguments and arguments[0] in WORKLOADS:
         return run_command(WORKLOADS[arguments[0]], arguments[1:])
     return run_command(BENCH, arguments)
+
+
+def local() -> int:
+    """Run mistral-local."""
+    return run_local(sys.argv[1:])
+
+
+def run_local(arguments: Sequence[str]) -> int:
+    """Run one of mistral-local's commands and return its exit code."""
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("--help", ())
+    if name in LOCAL:
+        return run_command(LOCAL[name], rest)
+    if name == "--version":
+        print(version_text())
+        return 0
+    if name in ("--help", "-h"):
+        print(commands_text("mistral-local", LOCAL))
+        return 0
+    message = f"unknown command {name}{did_you_mean(name, LOCAL)} (mistral-local --help lists them)"
+    return _report(UsageError(message), UsageError.exit_code)
 
 
 def run_command(command: Command, arguments: Sequence[str]) -> int:

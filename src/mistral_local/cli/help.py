@@ -55,6 +55,15 @@ def help_text(command: Command) -> str:
     return "\n".join(parts)
 
 
+def commands_text(name: str, commands: Mapping[str, Command]) -> str:
+    """List the commands of a command."""
+    lines = [f"Usage: {name} COMMAND ...", "", "Commands:"]
+    for own, command in commands.items():
+        summary = docstrings.parse(command.load_function().__doc__ or "").summary
+        lines.append(f"  {own:<12}{summary}")
+    return "\n".join([*lines, "", f"{name} COMMAND --help says more."])
+
+
 def version_text() -> str:
     """Name the installed versions without importing the packages."""
     packages = ["mistral_local", "torch", "mistral_common"]

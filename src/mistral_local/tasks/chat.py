@@ -24,6 +24,9 @@ SAFE_PROMPT = (
 )
 """What safe_prompt puts before a conversation, word for word as the Mistral API has it."""
 
+CHAT_FIELDS = ("tool_choice", "parallel_tool_calls", "response_format", "reasoning_effort", "safe_prompt")
+"""Fields of a chat request beside messages, tools and the options of every task."""
+
 ToolDefinition = Mapping[str, Any] | BaseModel
 
 

@@ -24,7 +24,7 @@ from mistral_local.tasks.embeddings import embed
 from mistral_local.tasks.json_answer import SYSTEM as JSON_SYSTEM
 from mistral_local.tasks.json_answer import json_member
 from mistral_local.tasks.messages import Message, plain_message
-from mistral_local.tasks.options import GenerationOptions
+from mistral_local.tasks.options import GenerationOptions, read_options
 from mistral_local.tasks.outputs import Answer
 from mistral_local.tasks.prepared import PreparedRequest
 from mistral_local.tokenizer.find import find_tokenizer
@@ -190,7 +190,7 @@ class LLM:
         Raises:
             RequestError: if the conversation or an option cannot be served.
         """
-        settings = _options(options)
+        settings = read_options(options)
         chat = chat_request(
             messages,
             tools,
@@ -223,13 +223,13 @@ class LLM:
 
     def prepare_fim(self, prompt: str, suffix: str = "", *, row: int = 0, **options: Any) -> PreparedRequest:
         """Encode a gap for any engine that runs this model; errors as in fim()."""
-        settings = _options(options)
+        settings = read_options(options)
         tokens = self._tokenizer.encode_fim(prompt, suffix)
         return self._prepared_text(tokens, settings, row=row, continues_text=True)
 
     def prepare_text(self, prompt: str, *, row: int = 0, **options: Any) -> PreparedRequest:
         """Encode plain text for any engine that runs this model; errors as in complete()."""
-        settings = _options(options)
+        settings = read_options(options)
         return self._prepared_text(self._tokenizer.encode_text(prompt), settings, row=row, continues_text=bool(prompt))
 
     def embed(self, texts: list[str], *, pooling: Pooling = "mean") -> list[list[float]]:
@@ -370,16 +370,6 @@ def _check_before_loading(num_threads: int | None, lora_path: str | Path | None)
         raise UsageError(f"num_threads: expected at least 1, got {num_threads}")
     if lora_path is not None and not Path(lora_path).is_file():
         raise AdapterError(f"{lora_path}: no such file")
-
-
-def _options(options: dict[str, Any]) -> GenerationOptions:
-    """Check the options of a call; `stop` may be a single text, as in the Mistral API."""
-    known = GenerationOptions.__dataclass_fields__
-    if unknown := [name for name in options if name not in known]:
-        raise RequestError(f"unknown option {', '.join(unknown)}; there are {', '.join(known)}")
-    if isinstance(options.get("stop"), str):
-        options = options | {"stop": (options["stop"],)}
-    return GenerationOptions(**options)
 
 
 def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:

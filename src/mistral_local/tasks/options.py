@@ -135,3 +135,17 @@ class GenerationOptions:
             logprobs=self.logprobs,
             top_logprobs=self.top_logprobs,
         )
+
+
+def read_options(options: Mapping[str, Any]) -> GenerationOptions:
+    """Make options of their names and values; `stop` may be a single text, as in the Mistral API.
+
+    Raises:
+        RequestError: if there is no option of a name, or a value cannot be.
+    """
+    known = GenerationOptions.__dataclass_fields__
+    if unknown := [name for name in options if name not in known]:
+        raise RequestError(f"unknown option {', '.join(unknown)}; there are {', '.join(known)}")
+    if isinstance(options.get("stop"), str):
+        options = {**options, "stop": (options["stop"],)}
+    return GenerationOptions(**options)

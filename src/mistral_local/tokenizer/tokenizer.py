@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mistral_common.exceptions import MistralCommonException
 from mistral_common.protocol.fim.request import FIMRequest
@@ -15,6 +16,9 @@ from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 
 from mistral_local.errors import RequestError, TokenizerError
 from mistral_local.tokenizer.detokenizer import Detokenizer
+from mistral_local.tokenizer.spans import Span, chat_spans
+
+T = TypeVar("T")
 
 _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
@@ -46,8 +50,19 @@ class Tokenizer:
         Raises:
             RequestError: if mistral_common refuses it.
         """
+        return self._checked(lambda: list(self._mistral.encode_chat_completion(request).tokens))
+
+    def chat_spans(self, request: ChatCompletionRequest[Any]) -> list[Span]:
+        """Encode a conversation as encode_chat() does, and tell which tokens come from which message.
+
+        Raises:
+            RequestError: if mistral_common refuses it.
+        """
+        return self._checked(lambda: chat_spans(self._mistral, request))
+
+    def _checked(self, encode: Callable[[], T]) -> T:
         try:
-            return list(self._mistral.encode_chat_completion(request).tokens)
+            return encode()
         except (MistralCommonException, ValueError, AssertionError) as error:
             raise RequestError(_one_line(error)) from error
         except RuntimeError as error:

@@ -40,6 +40,10 @@ class CallIds:
         """The caller's id for one that the model sees."""
         return self._outer.get(call_id, call_id)
 
+    def stand_ins(self) -> dict[str, str]:
+        """The caller's ids of another form, each with the one that the model sees."""
+        return dict(self._inner)
+
     def restore(self, text: str) -> str:
         """A message in which the caller's ids stand for the stand-ins."""
         for inner, outer in self._outer.items():

@@ -1,0 +1,1 @@
+"""What a checkpoint or a request is, without serving it."""
