@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
-_PLACES = ("/", "/run", "/dev/shm", "/work", "/home")
+_PLACES = ("/", "/run", "/dev/shm", "/home")
 
 
 class Leftovers:

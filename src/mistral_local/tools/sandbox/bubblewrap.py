@@ -12,10 +12,11 @@ _FOLDERS = ("/usr/bin", "/usr/local/bin")  # never the caller's PATH
 _OLDEST = (0, 8)  # the first with --size and --disable-userns
 _INSTALL = "apt install bubblewrap | dnf install bubblewrap | pacman -S bubblewrap"
 
+WORK = "/home/sandbox"
 ENVIRONMENT = {
     "PATH": "/usr/bin",
-    "HOME": "/work",
-    "TMPDIR": "/work",
+    "HOME": WORK,
+    "TMPDIR": WORK,
     "LANG": "C.UTF-8",
     "OMP_NUM_THREADS": "2",
     "OPENBLAS_NUM_THREADS": "2",
@@ -68,10 +69,10 @@ def arguments(
     """bubblewrap's options, all but the command.
 
     Args:
-        disk_bytes: size of the only writable place, /work.
+        disk_bytes: size of the only writable place, WORK; /tmp is a link to it.
         env: variables beside `ENVIRONMENT`, over which they win.
         contents: read-only files inside: path -> descriptor of the content.
-        files: the program's own files in /work: name -> descriptor of the content.
+        files: the program's own files in WORK: name -> descriptor of the content.
         filter_fd: descriptor of the seccomp filter.
         status_fd: bubblewrap writes there whether the program started and how it ended.
         alive_fd: held open by the sandbox's process 1, and by it alone.
@@ -88,11 +89,12 @@ def arguments(
         *_WALLS,
         *(part for name, value in variables.items() for part in ("--setenv", name, value)),
         *libraries,
-        *interpreter.bindings(),
         *("--dev", "/dev", "--remount-ro", "/dev"),
-        *("--size", str(disk_bytes), "--tmpfs", "/work", "--symlink", "work", "/tmp"),
-        *(part for name, fd in files.items() for part in ("--perms", "0644", "--file", str(fd), f"/work/{name}")),
+        *("--size", str(disk_bytes), "--tmpfs", WORK),
+        *interpreter.bindings(),
+        *(() if interpreter.is_below("/tmp") else ("--symlink", WORK[1:], "/tmp")),
+        *(part for name, fd in files.items() for part in ("--perms", "0644", "--file", str(fd), f"{WORK}/{name}")),
         *(part for path, fd in contents.items() for part in ("--perms", "0444", "--ro-bind-data", str(fd), path)),
-        *("--chdir", "/work", "--remount-ro", "/"),
+        *("--chdir", WORK, "--remount-ro", "/"),
         *("--seccomp", str(filter_fd), "--json-status-fd", str(status_fd), "--sync-fd", str(alive_fd)),
     ]

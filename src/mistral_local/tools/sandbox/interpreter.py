@@ -38,6 +38,10 @@ class Interpreter:
         """Variables that it needs to find its own shared libraries."""
         return {} if self.base_prefix == "/usr" else {"LD_LIBRARY_PATH": f"{self.base_prefix}/lib"}
 
+    def is_below(self, folder: str) -> bool:
+        """Whether any of it lies in this folder."""
+        return any(path.startswith(f"{folder}/") for path in (self.executable, self.base_executable, self.prefix))
+
     def bindings(self) -> list[str]:
         """bubblewrap's arguments that show the interpreter and its libraries, and nothing else under its prefix."""
         arguments = ["--ro-bind", self.base_executable, self.base_executable]

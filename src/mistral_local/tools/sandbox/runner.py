@@ -15,7 +15,6 @@ import sys
 import types
 
 MAIN = "/run/main.py"
-WORK = "/work"
 
 
 def main() -> None:
@@ -54,7 +53,7 @@ def _limit(memory_bytes: int, cpu_seconds: int, pids: int, disk_bytes: int) -> N
 
 
 def _hand_over_work_folder(control: _socket.socket) -> None:
-    folder = os.open(WORK, os.O_RDONLY | os.O_DIRECTORY)
+    folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
     rights = folder.to_bytes(4, sys.byteorder)
     control.sendmsg([b"w"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
     os.close(folder)
