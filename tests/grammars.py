@@ -1,6 +1,10 @@
 """A toy vocabulary of bytes, and grammars over it."""
 
+import functools
+
 from mistral_local.sampling.grammar import GrammarCompiler, GrammarVocabulary
+from mistral_local.tasks.constraints import Constraints
+from mistral_local.tokenizer.tokenizer import Tokenizer
 
 VOCAB = 320
 EOS = 2
@@ -28,3 +32,9 @@ def toy_vocabulary() -> GrammarVocabulary:
 
 def toy_compiler() -> GrammarCompiler:
     return GrammarCompiler(toy_vocabulary())
+
+
+@functools.cache
+def constraints_of(tokenizer: Tokenizer) -> Constraints:
+    """Those of a tokenizer, whose vocabulary is arranged once."""
+    return Constraints(tokenizer)

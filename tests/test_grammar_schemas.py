@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from all_tokenizers import ALL, load_tokenizer
 from checkpoints import write_checkpoint
+from grammars import constraints_of
 from jsonschema import Draft202012Validator
 from mistral_common.guidance.tokenizer import MistralLLGTokenizer
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
@@ -71,7 +72,7 @@ def held(constraints: Constraints, *, starts_text: bool = True, **form: Any) -> 
 def check_answers(engine: Engine, name: str, schemas: dict[str, Any], *, first_seed: int = 0) -> Counter[str]:
     """Let random weights write each schema and validate what ended; how they ended is counted."""
     tokenizer = load_tokenizer(name)
-    constraints = Constraints(tokenizer)
+    constraints = constraints_of(tokenizer)
     sequences = written(
         engine, tokenizer, [held(constraints, json_schema=schema) for schema in schemas.values()], first_seed=first_seed
     )
@@ -118,7 +119,7 @@ UNBOUNDED: dict[str, Any] = {
 @pytest.mark.parametrize("name", ALL)
 def test_an_answer_that_does_not_end_says_that_it_was_cut(name: str, engines: dict[int, Engine]) -> None:
     tokenizer = load_tokenizer(name)
-    constraints = Constraints(tokenizer)
+    constraints = constraints_of(tokenizer)
     grammars = [held(constraints, json_schema=schema) for schema in UNBOUNDED.values()]
     for sequence in written(engines[tokenizer.vocab_size], tokenizer, grammars, max_tokens=12):
         assert (sequence.finish_reason, sequence.num_new_tokens) == ("length", 12)
@@ -130,7 +131,7 @@ def test_an_answer_that_does_not_end_says_that_it_was_cut(name: str, engines: di
 def test_the_text_is_the_instance_and_nothing_beside_it(name: str, engines: dict[int, Engine]) -> None:
     """SentencePiece's mark of the start is no part of a text, but a space that the text begins with is."""
     tokenizer = load_tokenizer(name)
-    constraints = Constraints(tokenizer)
+    constraints = constraints_of(tokenizer)
     patterns = ["ab?c", " x{1,3}", "  y", "[0-9]{3}/[a-z]", "é🙂[日本]{2}", r"\\n?z", r"a\/b", "\n-", ".{3}"]
     sequences = written(engines[tokenizer.vocab_size], tokenizer, [held(constraints, regex=p) for p in patterns])
     for pattern, sequence in zip(patterns, sequences, strict=True):
@@ -141,7 +142,7 @@ def test_the_text_is_the_instance_and_nothing_beside_it(name: str, engines: dict
 @pytest.mark.parametrize("name", ALL)
 def test_text_that_goes_on_has_no_mark_of_its_start(name: str, engines: dict[int, Engine]) -> None:
     tokenizer = load_tokenizer(name)
-    grammar = held(Constraints(tokenizer), regex="[ab]{4}", starts_text=False)
+    grammar = held(constraints_of(tokenizer), regex="[ab]{4}", starts_text=False)
     [sequence] = written(engines[tokenizer.vocab_size], tokenizer, [grammar])
     assert re.fullmatch("[ab]{4}", b"".join(map(tokenizer.token_bytes, sequence.new_tokens)).decode())
 
@@ -149,14 +150,14 @@ def test_text_that_goes_on_has_no_mark_of_its_start(name: str, engines: dict[int
 @pytest.mark.parametrize("name", ALL)
 def test_a_lark_grammar_holds_for_every_tokenizer(name: str, engines: dict[int, Engine]) -> None:
     tokenizer = load_tokenizer(name)
-    grammar = held(Constraints(tokenizer), lark='start: sum\nsum: N ("+" N){1,3}\nN: /[1-9][0-9]?/\n')
+    grammar = held(constraints_of(tokenizer), lark='start: sum\nsum: N ("+" N){1,3}\nN: /[1-9][0-9]?/\n')
     [sequence] = written(engines[tokenizer.vocab_size], tokenizer, [grammar])
     assert re.fullmatch(r"[1-9]\d?(\+[1-9]\d?){1,3}", tokenizer.decode(sequence.new_tokens))
 
 
 def test_a_pydantic_model_reads_its_own_answer(engines: dict[int, Engine]) -> None:
     tokenizer = load_tokenizer("tekken v13")
-    grammar = held(Constraints(tokenizer), json_schema=Shape)
+    grammar = held(constraints_of(tokenizer), json_schema=Shape)
     for sequence in written(engines[tokenizer.vocab_size], tokenizer, [grammar] * 10):
         Shape.model_validate_json(tokenizer.decode(sequence.new_tokens))
 
@@ -164,7 +165,7 @@ def test_a_pydantic_model_reads_its_own_answer(engines: dict[int, Engine]) -> No
 def test_the_instances_vary(engines: dict[int, Engine]) -> None:
     """Else the proofs above would prove little."""
     tokenizer = load_tokenizer("tekken v13")
-    grammar = held(Constraints(tokenizer), json_schema=SCHEMAS["list of records"])
+    grammar = held(constraints_of(tokenizer), json_schema=SCHEMAS["list of records"])
     texts = [tokenizer.decode(s.new_tokens) for s in written(engines[tokenizer.vocab_size], tokenizer, [grammar] * 20)]
     assert len(set(texts)) == 20
     assert {len(json.loads(text)["rows"]) for text in texts} == {1, 2, 3}
@@ -197,7 +198,7 @@ def test_the_instances_vary(engines: dict[int, Engine]) -> None:
 )
 def test_a_schema_that_cannot_be_held_to_is_refused_by_name(schema: Any, message: str) -> None:
     with pytest.raises(GrammarError, match=message) as refused:
-        held(Constraints(load_tokenizer("tekken v13")), json_schema=schema)
+        held(constraints_of(load_tokenizer("tekken v13")), json_schema=schema)
     assert "\n" not in str(refused.value)
 
 
@@ -206,7 +207,7 @@ def test_a_schema_of_any_depth_is_refused_in_time() -> None:
     for _ in range(100_000):
         schema = {"type": "array", "items": schema}
     with pytest.raises(GrammarError, match="nested deeper than 64 levels"):
-        held(Constraints(load_tokenizer("tekken v13")), json_schema=schema)
+        held(constraints_of(load_tokenizer("tekken v13")), json_schema=schema)
     while isinstance(schema, dict):  # let go of it level by level
         schema = schema.pop("items", None)
 
@@ -224,12 +225,12 @@ def test_a_schema_of_any_depth_is_refused_in_time() -> None:
 def test_a_heavy_schema_compiles_within_its_limit_or_is_refused(schema: dict[str, Any]) -> None:
     started = time.perf_counter()
     with contextlib.suppress(GrammarError):
-        held(Constraints(load_tokenizer("tekken v13")), json_schema=schema)
+        held(constraints_of(load_tokenizer("tekken v13")), json_schema=schema)
     assert time.perf_counter() - started < GrammarLimits().timeout_s + 1
 
 
 def test_what_a_schema_says_to_llguidance_is_not_heard() -> None:
-    constraints = Constraints(load_tokenizer("tekken v13"))
+    constraints = constraints_of(load_tokenizer("tekken v13"))
     with pytest.raises(GrammarError, match="uniqueItems"):
         held(constraints, json_schema={"type": "array", "uniqueItems": True, "x-guidance": {"lenient": True}})
 

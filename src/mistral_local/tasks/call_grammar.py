@@ -21,6 +21,7 @@ MAX_CALLS = 16
 CALL_TOKENS = ("[TOOL_CALLS]", "[CALL_ID]", "[ARGS]")
 ANY_OBJECT = {"type": "object"}
 NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
+ARRAY_VERSIONS = ("v2", "v3", "v7")
 _ID = "/[a-zA-Z0-9]{9}/"
 
 
@@ -50,14 +51,15 @@ class CallGrammar:
         Raises:
             GrammarError: if a tool's parameters are refused.
         """
-        arguments = [self._arguments(tool, is_forced=is_forced) for tool in tools]
+        arguments = [self.arguments(tool, is_forced=is_forced) for tool in tools]
         names = [tool.function.name for tool in tools]
-        if self._args is not None:
+        if self._version not in ARRAY_VERSIONS:
             one = " | ".join(map(self._named_call, names, arguments))
             return f"({one}){{1,{num_calls}}}"
         one = " | ".join(map(self._object_call, names, arguments))
         begin, comma, end = map(literal, ("[", ", ", "]"))
-        return f"{self._marker} {self._start} {begin} ({one}) ({comma} ({one})){{0,{num_calls - 1}}} {end}"
+        more = f"({comma} ({one})){{0,{num_calls - 1}}}" if num_calls > 1 else ""
+        return f"{self._marker} {self._start} {begin} ({one}) {more} {end}"
 
     def _object_call(self, name: str, arguments: str) -> str:
         """v2 to v7: {"name": "f", "arguments": {...}}, from v3 on perhaps with an id."""
@@ -73,7 +75,8 @@ class CallGrammar:
         head = f"{self._marker} {self._start} {literal(name)} {call_id}"
         return f"{head} {control(self._args)} {self._start} {arguments}"
 
-    def _arguments(self, tool: Tool, *, is_forced: bool) -> str:
+    def arguments(self, tool: Tool, *, is_forced: bool) -> str:
+        """An expression that is the arguments of one tool; errors as in calls()."""
         function = tool.function
         schema = function.parameters or NO_ARGUMENTS
         if schema.get("type", "object") != "object":

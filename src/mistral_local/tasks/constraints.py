@@ -91,7 +91,11 @@ class Constraints:
         body = self._chat_body(request, self._form(form) or self._response_format(request))
         if body is None:
             return Constraint(bad_token_ids=bad_token_ids)
-        grammar = self._compile(self._after_reasoning(body, request, is_thinking=is_thinking))
+        try:
+            grammar = self._compile(self._after_reasoning(body, request, is_thinking=is_thinking))
+        except GrammarError:
+            self._blame_a_tool(request)
+            raise
         if prefix:
             grammar = grammar.after(self._tokenizer.encode_text(prefix)[1:])
         return Constraint(grammar, bad_token_ids)
@@ -152,11 +156,23 @@ class Constraints:
         return lark.Body(f"{lark.TEXT} ({self._calls(request, is_forced=False)})?")
 
     def _calls(self, request: ChatCompletionRequest[Any], *, is_forced: bool) -> str:
-        choice = request.tool_choice
+        choice, calls = request.tool_choice, CallGrammar(self._tokenizer, self._limits)
         name = choice.function.name if isinstance(choice, NamedToolChoice) else None
         tools = [tool for tool in request.tools or () if name in (None, tool.function.name)]
         num_calls = MAX_CALLS if request.parallel_tool_calls else 1
-        return CallGrammar(self._tokenizer, self._limits).calls(tools, num_calls=num_calls, is_forced=is_forced)
+        return calls.calls(tools, num_calls=num_calls, is_forced=is_forced)
+
+    def _blame_a_tool(self, request: ChatCompletionRequest[Any]) -> None:
+        """Name the tool whose schema is refused, if it is one."""
+        if request.tool_choice == ToolChoiceEnum.none:
+            return
+        is_forced = request.tool_choice != ToolChoiceEnum.auto
+        for tool in request.tools or ():
+            arguments = CallGrammar(self._tokenizer, self._limits).arguments(tool, is_forced=is_forced)
+            try:
+                self._compile(lark.Body(arguments))
+            except GrammarError as error:
+                raise GrammarError(f"tool {tool.function.name}: {error}") from error
 
     def _after_reasoning(self, body: lark.Body, request: ChatCompletionRequest[Any], *, is_thinking: bool) -> lark.Body:
         begin, end = map(self._tokenizer.control_id, ("[THINK]", "[/THINK]"))
@@ -198,8 +214,23 @@ def vocabulary_of(tokenizer: Tokenizer) -> GrammarVocabulary:
 
 
 def plain_schema(schema: Any) -> Any:
-    """The JSON schema of a Pydantic model; any other schema as it is."""
-    return schema.model_json_schema() if isinstance(schema, type) and issubclass(schema, BaseModel) else schema
+    """The JSON schema of a Pydantic model; any other schema as it is.
+
+    Models that do not say what becomes of further members get none, so that an answer must end.
+    """
+    is_model = isinstance(schema, type) and issubclass(schema, BaseModel)
+    return _closed(schema.model_json_schema()) if is_model else schema
+
+
+def _closed(schema: Any) -> Any:
+    """A schema whose objects with properties have no others, unless it says so itself."""
+    if isinstance(schema, list):
+        return [_closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: _closed(value) for name, value in schema.items()}
+    is_object = schema.get("type") == "object" and isinstance(schema.get("properties"), dict)
+    return {"additionalProperties": False, **closed} if is_object else closed
 
 
 def plain_response_format(response_format: Any) -> Any:
