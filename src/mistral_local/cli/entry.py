@@ -78,6 +78,7 @@ WORKLOADS = {
         target="mistral_local.cli.bench:serving",
         examples=(("mistral-bench serving $M7B_DIR --rate 2", "two requests a second, at random times"),),
     ),
+}
 LOCAL = {
     "explain": Command(
         name="mistral-local explain",
