@@ -84,6 +84,7 @@ def test_flags_reach_the_model(run, tmp_path):
         *["-i", str(tmp_path), "-p", "x", "-s", "be brief", "--max_tokens", "2", "--temperature", "0", "--top_p", "1"],
         *["--seed", "7", "--tools", str(tmp_path / "tools.json"), "--device", "cpu", "--dtype", "float32"],
         *["--max_context", "50", "--lora_path", "l.safetensors", "--num_threads", "3"],
+        *["--kv_memory", "4GB", "--speculate", "ngram"],
     )
     messages, sent_tools, options = last_request()
     assert messages == [{"role": "system", "content": "be brief"}, {"role": "user", "content": "x"}]
@@ -92,8 +93,10 @@ def test_flags_reach_the_model(run, tmp_path):
     model = cli_fake.LOADED[-1]
     how = {name: value for name, value in model.how.items() if name not in ("note", "progress")}
     assert model.folder == tmp_path
-    expected = {"device": "cpu", "dtype": "float32", "max_context": 50, "lora_path": "l.safetensors", "num_threads": 3}
-    assert how == expected
+    assert how == {
+        "device": "cpu", "dtype": "float32", "max_context": 50, "lora_path": "l.safetensors", "num_threads": 3,
+        "kv_memory": "4GB", "speculate": "ngram",
+    }  # fmt: skip
 
 
 def test_json_holds_text_calls_reason_and_usage(run):

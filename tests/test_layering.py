@@ -25,7 +25,7 @@ ALLOWED = {
     "engine": {"model", "kvcache", "attention", "sampling", "memory"},
     "tools": {"tokenizer"},
     "demo": set(),
-    "tasks": {"tokenizer", "sampling", "engine", "tools", "model", "demo"},
+    "tasks": {"tokenizer", "sampling", "engine", "tools", "model", "demo", "memory"},
     "generate": {"engine", "model", "sampling"},
     "transformer": {"model"},
     "lora": {"args"},

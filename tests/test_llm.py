@@ -232,6 +232,22 @@ def test_a_context_that_is_asked_for_holds(tmp_path: Path) -> None:
     assert notes == ["context 5000 tokens, but the model is made for 4096"]
 
 
+def test_the_size_of_the_cache_is_told_and_can_be_set() -> None:
+    small = mistral_local.load(kv_memory="2MB", num_threads=1)
+    assert "KV cache" in small.describe()
+    assert small._engine.kv_bytes <= 2_000_000 < 2 * small._engine.kv_bytes
+    with pytest.raises(UsageError, match="expected a size such as 4GB"):
+        mistral_local.load(kv_memory="lots")
+
+
+def test_speculation_changes_no_greedy_text(llm: LLM) -> None:
+    prompt = "def add(a, b):\n    return a + b\n\n\ndef add(a, b):\n"
+    plain = llm.complete(prompt, temperature=0.0, max_tokens=40)
+    guessing = mistral_local.load(speculate="ngram", num_threads=1)
+    assert guessing.complete(prompt, temperature=0.0, max_tokens=40).text == plain.text
+    assert guessing._engine.stats().guessed_tokens > 0
+
+
 def test_an_adapter_that_is_not_there_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match=r"nope.safetensors: no such file"):
         mistral_local.load(tmp_path / "no folder either", lora_path=tmp_path / "nope.safetensors")

@@ -1,9 +1,18 @@
 """How we run a checkpoint: frozen configuration of the engine."""
 
+import re
 from dataclasses import dataclass
+from typing import Literal
 
 from mistral_local.errors import UsageError
 
+Speculation = Literal["off", "ngram"]
+"""How tokens are guessed ahead: not at all, or by n-gram lookup in what the sequence holds."""
+
+NGRAM_GUESSES = 8
+"""Most guesses per step by n-gram lookup, for whoever names no number."""
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _AT_LEAST_ONE = (
     "max_num_seqs",
     "max_context",
@@ -51,3 +60,16 @@ class EngineConfig:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"{name}: expected at least {least}, got {value}")
+
+
+def parse_bytes(text: str | int) -> int:
+    """Read a size such as 4GB, 500 MB or 1500000; units are powers of 1000.
+
+    Raises:
+        UsageError: if it is none, or not positive.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", str(text), re.IGNORECASE)
+    size = round(float(found[1]) * _UNITS[found[2].upper()]) if found else 0
+    if size < 1:
+        raise UsageError(f"expected a size such as 4GB or 500MB, got {str(text)!r}")
+    return size

@@ -13,6 +13,7 @@ from mistral_local.cli.session import Session
 from mistral_local.cli.terminal_keys import silent_keyboard
 from mistral_local.cli.toolbox import Toolbox, open_toolbox
 from mistral_local.cli.writers import JsonWriter
+from mistral_local.config import Speculation
 from mistral_local.errors import UsageError
 from mistral_local.tasks.options import GenerationOptions
 
@@ -35,6 +36,8 @@ def chat(
     dtype: str | None = None,
     num_threads: int | None = None,
     max_context: int | None = None,
+    kv_memory: str | None = None,
+    speculate: Speculation = "off",
     num_pipeline_ranks: int = 1,
     stats: bool = False,
     json: bool = False,
@@ -60,6 +63,8 @@ def chat(
         dtype: float32, bfloat16 or float16; without it as stored
         num_threads: CPU threads; without it as many as torch takes, and one for a tiny model
         max_context: context length in tokens; without it that of the checkpoint
+        kv_memory: memory of the KV cache, such as 4GB; without it what the context needs, as far as memory is free
+        speculate: ngram guesses words that occurred before and verifies them; the text is the same, code edits are faster
         num_pipeline_ranks: number of GPUs in a row; only 1 for now
         stats: show tokens, time to first token and tok/s after each answer, on stderr
         json: print one answer as a JSON object with text, tool_calls, finish_reason and usage
@@ -89,6 +94,8 @@ def chat(
             dtype=dtype,
             num_threads=num_threads,
             max_context=max_context,
+            kv_memory=kv_memory,
+            speculate=speculate,
             lora_path=lora_path,
         )
         with contextlib.closing(model):

@@ -75,6 +75,11 @@ class Engine:
         return self.pool.num_blocks * self.config.block_size
 
     @property
+    def kv_bytes(self) -> int:
+        """Memory of the KV cache."""
+        return self.kv.num_bytes
+
+    @property
     def max_context(self) -> int:
         """Most tokens of one sequence, prompt and answer together."""
         wanted = self.config.max_context

@@ -53,6 +53,11 @@ class KVMemory:
             raise OutOfMemoryError(f"the KV cache needs {needed} on {model.device}, which could not be had") from error
         return cls(BlockPool(num_blocks), cache)
 
+    @property
+    def num_bytes(self) -> int:
+        """Of all keys and values."""
+        return sum(layer.k.nbytes + layer.v.nbytes for layer in self.cache.layers)
+
     def suits(self, model: Transformer, config: EngineConfig) -> bool:
         """Whether an engine of this model and configuration can use it and would gain nothing by more."""
         cached = self.cache.layers[0].k

@@ -10,10 +10,11 @@ from typing import Any, Literal, overload
 import torch
 from pydantic import BaseModel
 
-from mistral_local.config import EngineConfig
+from mistral_local.config import NGRAM_GUESSES, EngineConfig, Speculation, parse_bytes
 from mistral_local.demo.locate import demo_checkpoint
 from mistral_local.engine.engine import Engine
 from mistral_local.errors import AdapterError, RequestError, TokenizerError, UsageError
+from mistral_local.memory import in_words
 from mistral_local.model.transformer import Transformer
 from mistral_local.sampling.params import Pooling
 from mistral_local.tasks.answer import AnswerStream, collect, collect_all
@@ -254,7 +255,8 @@ class LLM:
         return (
             f"{_short(num_parameters)} parameters, {args.n_layers} layers{experts}, "
             f"{str(self._model.dtype).removeprefix('torch.')} on {self._model.device}, "
-            f"tokenizer {self._tokenizer.version}, context {self.context_length} tokens"
+            f"tokenizer {self._tokenizer.version}, context {self.context_length} tokens, "
+            f"KV cache {self._engine.kv_tokens} tokens ({in_words(self._engine.kv_bytes)})"
         )
 
     def close(self) -> None:
@@ -306,6 +308,9 @@ def load(
     dtype: torch.dtype | str | None = None,
     max_batch_size: int = 1,
     max_context: int | None = None,
+    kv_memory: str | int | None = None,
+    speculate: Speculation = "off",
+    deterministic: bool = False,
     lora_path: str | Path | None = None,
     num_threads: int | None = None,
     progress: Callable[[int, int, int], None] | None = None,
@@ -319,6 +324,11 @@ def load(
         dtype: a torch dtype or its name, such as "bfloat16"; None keeps what is stored.
         max_batch_size: most requests that run at the same time.
         max_context: most tokens of one request; None takes the checkpoint's own.
+        kv_memory: size of the KV cache, in bytes or as 4GB; None takes what max_batch_size requests of max_context
+            tokens need, but at most a quarter of the free memory on a CPU, and nine tenths on a GPU.
+        speculate: "ngram" guesses tokens that the request or the answer holds already, and verifies them in the same
+            step; the text is the same, and edits of code are faster.
+        deterministic: the same bits for a request whatever else runs; bfloat16 on a CPU only.
         lora_path: a native LoRA file to merge, with scaling 2.0.
         num_threads: CPU threads of this process, as torch.set_num_threads; None leaves them as they are.  Weights under
             64 MB run on one in any case.
@@ -328,8 +338,10 @@ def load(
     Raises:
         CheckpointError: if the folder is not a usable checkpoint.
         OutOfMemoryError: if weights or KV cache do not fit.
+        UsageError: if an option cannot be.
     """
     _check_before_loading(num_threads, lora_path)
+    kv_memory_bytes = None if kv_memory is None else parse_bytes(kv_memory)
     folder = demo_checkpoint() if folder is None else Path(folder)
     note = note or (lambda _: None)
     model = Transformer.from_folder(
@@ -346,7 +358,14 @@ def load(
             note(f"context {max_context} tokens ({model.args.context_source}); --max_context changes it")
     elif max_context > model.args.context_length:
         note(f"context {max_context} tokens, but the model is made for {model.args.context_length}")
-    engine = Engine(model, EngineConfig(max_num_seqs=max_batch_size, max_context=max_context))
+    config = EngineConfig(
+        max_num_seqs=max_batch_size,
+        max_context=max_context,
+        kv_memory_bytes=kv_memory_bytes,
+        max_guesses=NGRAM_GUESSES if speculate == "ngram" else 0,
+        deterministic=deterministic,
+    )
+    engine = Engine(model, config)
     if engine.max_context < max_context:
         note(f"memory holds a KV cache of {engine.max_context} tokens, fewer than the context of {max_context}")
     return LLM(model, tokenizer, engine, note=note)
