@@ -18,7 +18,7 @@ from mistral_local.cli.conversation import Conversation
 from mistral_local.cli.session import Session
 from mistral_local.cli.slash_commands import run_command
 from mistral_local.cli.toolbox import Toolbox, open_toolbox
-from mistral_local.errors import UsageError
+from mistral_local.errors import SandboxUnavailableError, UsageError
 from mistral_local.tasks.options import GenerationOptions
 from mistral_local.tasks.outputs import ToolCall
 from mistral_local.tools.registry import ToolRegistry
@@ -230,6 +230,41 @@ def test_fim_writes_what_is_missing_and_leaves_the_conversation() -> None:
     for wrong in ("def add(", "<FILL>", ""):
         with pytest.raises(UsageError, match="write <FILL> where something is missing"):
             run_command(session, "fim", wrong)
+
+
+def test_json_holds_the_next_answers_to_a_schema(tmp_path: Path) -> None:
+    session = make_session()
+    run_command(session, "json", "object")
+    session.ask("hello")
+    assert session.model.requests[-1][2].json_schema == {"type": "object"}
+    (tmp_path / "schema.json").write_text('{"type": "array"}')
+    run_command(session, "json", str(tmp_path / "schema.json"))
+    assert session.options.json_schema == {"type": "array"}
+    run_command(session, "json", '{"type": "string"}')
+    for wrong in ("{", "none.json", str(tmp_path)):
+        with pytest.raises(UsageError):
+            run_command(session, "json", wrong)
+    assert session.options.json_schema == {"type": "string"}
+    run_command(session, "json", "off")
+    assert session.options.json_schema is None
+    assert said(session).splitlines()[-2:] == ['answers are JSON: {"type": "string"}', "answers are free"]
+    with pytest.raises(UsageError, match="unknown setting json_schema"):
+        run_command(session, "set", "json_schema {}")
+
+
+def test_python_without_a_sandbox_is_refused_and_runs_nothing(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mistral_local.tools import sandbox
+
+    def unavailable(code: str, **limits: object) -> None:
+        raise SandboxUnavailableError("no sandbox: bubblewrap is not installed")
+
+    monkeypatch.setattr(sandbox, "run", unavailable)
+    code, out, err = run("-i", "-p", "call", "--python", "--approve", "auto")
+    assert (code, out) == (1, "")
+    assert err == "Error: no sandbox: bubblewrap is not installed\n"
+    assert not cli_fake.LOADED
 
 
 def test_a_block_of_code_is_shown_as_one(tmp_path: Path) -> None:

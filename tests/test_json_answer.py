@@ -54,8 +54,16 @@ def test_asking_sends_the_prompt_of_the_guide(monkeypatch: pytest.MonkeyPatch) -
                 },
                 {"role": "user", "content": "Print 1."},
             ],
-            {"stream": False, "max_tokens": 9},
+            {"stream": False, "response_format": {"type": "json_object"}, "max_tokens": 9},
         )
     ]
+
+
+def test_the_demo_model_is_held_to_json() -> None:
+    llm = mistral_local.load(num_threads=1)
     with pytest.raises(mistral_local.errors.RequestError, match="unknown option wrong"):
-        mistral_local.load(num_threads=1).ask_json("x", wrong=1)
+        llm.ask_json("x", wrong=1)
+    schema = {"type": "object", "properties": {"code": {"type": "string", "maxLength": 20}}, "required": ["code"]}
+    response_format = {"type": "json_schema", "json_schema": {"name": "c", "schema": schema, "strict": True}}
+    code = llm.ask_json("Write a script to print 1.", response_format=response_format, temperature=1.0, seed=1)
+    assert isinstance(code, str)

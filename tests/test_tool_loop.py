@@ -214,6 +214,13 @@ def test_the_demo_model_runs_a_tool_and_answers_with_what_it_returned(llm: LLM) 
     assert [message["role"] for message in result.messages] == ["user", "assistant", "tool", "assistant"]
 
 
+def test_a_call_that_was_asked_for_is_asked_for_once(llm: LLM) -> None:
+    messages = [{"role": "user", "content": "Hello! What can you do?"}]
+    result = llm.run_tools(messages, [add], tool_choice="required", max_rounds=3, max_tokens=100, seed=1)
+    assert [item.call.name for item in result.results][:1] == ["add"]
+    assert result.finish_reason != "max_rounds"
+
+
 def test_the_demo_model_calls_exec_python_where_it_helps_and_only_there(llm: LLM) -> None:
     from mistral_local.tools.exec_python import make_exec_python
 

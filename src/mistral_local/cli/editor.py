@@ -119,7 +119,7 @@ def open_history(path: Path | None, warn: Callable[[str], None]) -> History:
 
 
 class CommandCompleter(Completer):
-    """Completes `/na` to command names, `/set na` to settings, `/save fi` and `/load fi` to files."""
+    """Completes `/na` to command names, `/set na` to settings, `/save fi`, `/load fi` and `/json fi` to files."""
 
     def __init__(self, commands: Iterable[str], settings: Iterable[str]) -> None:
         self._commands = sorted(commands)
@@ -136,7 +136,7 @@ class CommandCompleter(Completer):
             yield from _beginning_with(name, self._commands)
         elif name == "set" and " " not in argument:
             yield from _beginning_with(argument, self._settings)
-        elif name in ("save", "load"):
+        elif name in ("save", "load", "json"):
             yield from self._paths.get_completions(Document(argument), complete_event)
 
 

@@ -1,16 +1,17 @@
 """What a line that begins with a slash does in mistral-chat."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import get_type_hints
 
-from mistral_local.cli.conversation import Conversation, check_text
+from mistral_local.cli.conversation import Conversation, check_text, read_json
 from mistral_local.cli.nearest import did_you_mean
 from mistral_local.cli.session import Session
 from mistral_local.cli.values import FALSE_WORDS, TRUE_WORDS, parse_value
-from mistral_local.cli.writers import stats_line
+from mistral_local.cli.writers import stats_line, to_json
 from mistral_local.errors import UsageError
 from mistral_local.tasks.options import GenerationOptions
 
@@ -58,8 +59,8 @@ def run_command(session: Session, name: str, argument: str) -> None:
     commands[name].run(session, argument)
 
 
-NOT_TYPED = frozenset({"logit_bias"})
-"""Options that nobody types: token ids are not known by heart."""
+NOT_TYPED = frozenset({"logit_bias", "logprobs", "top_logprobs", "json_schema"})
+"""Options that nobody types after /set: token ids are not known by heart, logprobs are not shown, /json has a schema."""
 
 
 def changed_option(options: GenerationOptions, name: str, text: str) -> GenerationOptions:
@@ -177,6 +178,30 @@ def _fim(session: Session, argument: str) -> None:
     session.fill(check_text("the text", prefix), check_text("the text", suffix))
 
 
+def _json(session: Session, argument: str) -> None:
+    if argument in FALSE_WORDS:
+        session.options = replace(session.options, json_schema=None)
+    elif argument:
+        schema = {"type": "object"} if argument == "object" else _read_schema(argument)
+        session.options = replace(session.options, json_schema=schema)
+    schema = session.options.json_schema
+    session.console.note("answers are free" if schema is None else f"answers are JSON: {to_json(schema)}")
+
+
+def _read_schema(argument: str) -> dict[str, object]:
+    """Read a schema that was typed, or that a file holds."""
+    if not argument.startswith("{"):
+        schema = read_json(Path(argument).expanduser())
+    else:
+        try:
+            schema = json.loads(argument)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"/json: no JSON: {error}") from error
+    if not isinstance(schema, dict):
+        raise UsageError("/json: a schema is a JSON object")
+    return schema
+
+
 def _exit(session: Session, argument: str) -> None:
     raise EOFError
 
@@ -191,6 +216,7 @@ COMMANDS = (
     SlashCommand("save", "FILE", "write the conversation as JSON", _save),
     SlashCommand("load", "FILE", "go on with a saved conversation", _load),
     SlashCommand("tools", "", "list the functions that the model may call", _tools),
+    SlashCommand("json", "[SCHEMA|off]", "answer by JSON: a schema as {...} or FILE, or object", _json),
     SlashCommand("fim", "TEXT", "write what belongs where TEXT has <FILL>", _fim),
     SlashCommand("tokens", "", "show how full the context is", _tokens),
     SlashCommand(

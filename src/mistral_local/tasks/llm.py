@@ -135,17 +135,20 @@ class LLM:
             max_rounds: most answers of the model.
             approve: sees every call before it runs; a text that it returns refuses the call, and is what the model is
                 told.
-            options: those of prepare_chat(); a seed is drawn and noted in the journal if there is none.
+            options: those of prepare_chat(); a seed is drawn and noted in the journal if there is none.  A tool_choice that
+                asks for a call holds for the first answer only.
 
         Raises:
             RequestError: if the conversation or an option cannot be served; what a tool raises goes to the model.
         """
         options = {"seed": secrets.randbits(32), **options}
+        plain = [plain_message(message, index) for index, message in enumerate(messages)]
 
         def complete(sent: list[dict[str, Any]], definitions: list[dict[str, Any]]) -> Answer:
-            return self.chat(sent, tools=definitions, stream=False, **options)
+            is_first = len(sent) == len(plain)
+            how = options if is_first or options.get("tool_choice") == "none" else options | {"tool_choice": None}
+            return self.chat(sent, tools=definitions, stream=False, **how)
 
-        plain = [plain_message(message, index) for index, message in enumerate(messages)]
         return chat_with_tools(complete, plain, tools, max_rounds, approve=approve, options=options)
 
     def ask_json(self, question: str, *, system: str = JSON_SYSTEM, key: str = "code", **options: Any) -> Any:
@@ -156,11 +159,13 @@ class LLM:
         Args:
             system: tells the model what to answer; the default asks for Python code.
             key: the member that is wanted.
+            options: those of prepare_chat(); the answer is held to a JSON object unless response_format says otherwise.
 
         Raises:
             AnswerError: if the model's answer holds no JSON object with that member; the answer is in the error.
         """
         messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
+        options = {"response_format": {"type": "json_object"}, **options}
         return json_member(self.chat(messages, stream=False, **options).text, key)
 
     def prepare_chat(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from mistral_local.errors import ToolError
+from mistral_local.tools import sandbox
 from mistral_local.tools.tool import Tool, tool
 
 DESCRIPTION = "Execute Python to solve problems. Always print output to stdout."
-
 CODE = "The Python code to execute."
 
 
@@ -16,23 +15,34 @@ def check_sandbox() -> None:
     """Prove that code can be run safely on this machine.
 
     Raises:
-        ToolError: if it cannot.
+        SandboxUnavailableError: if it cannot; nothing was run.
     """
-    raise ToolError("exec_python needs the sandbox, which is not there yet")
+    sandbox.run("")
 
 
 def make_exec_python(*, timeout_s: float = 30.0, memory_mb: int = 512) -> Tool:
-    """Make the tool; every call runs in a fresh sandbox.
+    """Make the tool; every call runs in a fresh sandbox, without network, and leaves nothing behind.
 
     Args:
         timeout_s: most seconds of a run.
         memory_mb: most memory of a run, in MiB.
-
-    Raises:
-        ToolError: when it is called and there is no sandbox on this machine; code is never run in this process.
     """
 
     def exec_python(code: Annotated[str, CODE]) -> str:
-        raise ToolError("exec_python needs the sandbox, which is not there yet; nothing was executed")
+        return run_python(code, timeout_s=timeout_s, memory_mb=memory_mb)
 
-    return tool(description=DESCRIPTION, timeout_s=timeout_s + 10)(exec_python)
+    return tool(description=DESCRIPTION, timeout_s=timeout_s + 30)(exec_python)  # it may wait for a free place
+
+
+def run_python(code: str, *, timeout_s: float, memory_mb: int) -> str:
+    """Run a program and return what a model is told of it: what it printed, or what went wrong.
+
+    Raises:
+        SandboxError: if there is no sandbox, or it fails; never because of the program.
+        RequestError: if the program or a limit cannot be.
+    """
+    result = sandbox.run(code, timeout=timeout_s, memory_mb=memory_mb)
+    if result.exit_code == 0:
+        return result.stdout or "(the program printed nothing)"
+    parts = [result.stdout.rstrip("\n"), result.stderr.rstrip("\n"), f"exit code {result.exit_code}"]
+    return "\n".join(part for part in parts if part)
