@@ -236,3 +236,38 @@ def test_the_installed_script_runs_this_code():
     if not script.exists():
         pytest.skip("the package is not installed with its scripts")
     assert "mistral_local.cli.entry import chat" in script.read_text()
+
+
+TOOL = """
+from mistral_local import tool
+
+@tool
+def weather(city: str) -> str:
+    "Tell the weather."
+    return f"fine in {city}"
+"""
+
+
+def test_a_call_is_run_only_after_a_yes_that_was_typed_after_the_question(chat, tmp_path):
+    (tmp_path / "tools.py").write_text(TOOL)
+    child = chat("--instruct", "--tools", "tools.py")
+    child.send("call" + ENTER + "y" + ENTER)  # too early for a yes: it is the next message
+    child.expect_exact("Run weather? [y]es, [n]o, [a]ll from now on: ")
+    child.send("n" + ENTER)
+    child.expect_exact("you said: error: the user refused this call")
+    child.expect_exact("you said: y")
+    child.expect(READY)
+    child.send("call" + ENTER)
+    child.expect_exact("[a]ll from now on: ")
+    child.send("y" + ENTER)
+    child.expect_exact("| fine in Köln")
+    child.expect_exact("you said: fine in Köln")
+    child.expect(READY)
+    child.send("call" + ENTER)
+    child.expect_exact("[a]ll from now on: ")
+    child.send(CTRL_C)
+    child.expect_exact("(interrupted)")
+    child.expect(READY)
+    time.sleep(1.1)
+    send(child, "/save talk.json", "(10 messages saved to talk.json)")
+    assert leave(child) == 0

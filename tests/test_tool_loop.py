@@ -115,6 +115,13 @@ def test_a_hook_sees_every_call_and_can_refuse_it() -> None:
     ]
 
 
+def test_nobody_is_asked_about_a_call_that_cannot_be_made() -> None:
+    seen: list[str] = []
+    script = Script(calls({}, name="nope"), calls({"a": "x"}), calls({"a": 1, "b": 2}), words("3"))
+    run(script, approve=lambda call: seen.append(call.arguments))
+    assert seen == ['{"a": 1, "b": 2}']
+
+
 def test_errors_are_content_and_the_loop_goes_on() -> None:
     result = run(Script(calls({"a": "x", "b": 1}), calls({}, name="nope"), words("sorry")))
     assert [message["content"] for message in result.messages if message["role"] == "tool"] == [

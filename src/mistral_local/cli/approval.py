@@ -6,6 +6,7 @@ import sys
 from typing import Literal
 
 from mistral_local.cli.console import Console
+from mistral_local.cli.terminal_keys import line_keyboard
 from mistral_local.errors import UsageError
 from mistral_local.tools.call import ToolCall
 
@@ -35,8 +36,9 @@ class Approval:
         if not self._asks:
             return None
         while True:
-            self._console.raw_err(f"Run {call.name}? [y]es, [n]o, [a]ll from now on: ")
-            line = sys.stdin.readline()
+            with line_keyboard():
+                self._console.raw_err(f"Run {call.name}? [y]es, [n]o, [a]ll from now on: ")
+                line = sys.stdin.readline()
             answer = line.strip().lower()
             if not line:
                 self._console.note()

@@ -24,3 +24,23 @@ def silent_keyboard() -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(descriptor, termios.TCSANOW, before)
+
+
+@contextmanager
+def line_keyboard() -> Iterator[None]:
+    """Let a line be typed and seen, as an answer to a question; what was typed before the question is no answer to it."""
+    if os.name != "posix" or not sys.stdin.isatty():
+        yield
+        return
+    import termios
+
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    lines = termios.tcgetattr(descriptor)
+    lines[0] |= termios.ICRNL
+    lines[3] |= termios.ECHO | termios.ICANON
+    termios.tcsetattr(descriptor, termios.TCSAFLUSH, lines)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)

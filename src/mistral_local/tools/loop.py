@@ -87,7 +87,7 @@ class ToolLoop:
 
     Attributes:
         max_rounds: most answers of the model.
-        approve: sees every call before any of its answer runs.
+        approve: sees every call before any of its answer runs; one that cannot be made at all is not shown to it.
         on_result: sees every result before the model is asked again.
         timeout_s: most seconds of a call whose tool does not say otherwise.
         max_chars: most characters of a result.
@@ -155,6 +155,16 @@ class ToolLoop:
             run: ToolRun = end.value
             return run
 
+    def _impossible(self, call: ToolCall) -> str | None:
+        """Why a call cannot be made at all, so that nobody needs to be asked."""
+        if self.dispatch is not None:
+            return None
+        try:
+            self.tools.find(call.name).arguments(call.arguments)
+        except ToolError as error:
+            return f"error: {error}"
+        return None
+
     def _dispatcher(self) -> Dispatcher:
         return Dispatcher(self.tools, timeout_s=self.timeout_s, max_chars=self.max_chars)
 
@@ -181,7 +191,9 @@ class ToolLoop:
     def _run_calls(self, calls: list[ToolCall]) -> Generator[_Step, Any, list[ToolResult]]:
         refusals: dict[str, str] = {}
         for call in calls:
-            refusal = yield _Approve(call)
+            refusal = self._impossible(call)
+            if refusal is None:
+                refusal = yield _Approve(call)
             if refusal is not None:
                 refusals[call.id] = str(refusal)
         ran: list[ToolResult] = yield _Dispatch([call for call in calls if call.id not in refusals])
