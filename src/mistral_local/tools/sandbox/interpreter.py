@@ -88,7 +88,10 @@ def _describe(path: str, *, user: int | None) -> Interpreter:
     if not Path(path).is_absolute():
         raise _UnusableInterpreterError("is not an absolute path")
     output = _output_as_user([path, "-I", "-c", _DESCRIBE], user=user)
-    version, *paths = json.loads(output)
+    try:
+        version, *paths = json.loads(output)
+    except ValueError as error:
+        raise _UnusableInterpreterError("is not a Python") from error
     if tuple(version) < OLDEST:
         raise _UnusableInterpreterError(f"is Python {version[0]}.{version[1]}, 3.11 or newer is needed")
     return Interpreter(*paths)

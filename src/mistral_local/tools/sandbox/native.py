@@ -5,6 +5,7 @@ import platform
 import sys
 import threading
 import time
+from pathlib import Path
 
 from mistral_local.errors import SandboxError, SandboxUnavailableError
 from mistral_local.tools.sandbox import seccomp
@@ -113,10 +114,25 @@ def _find_host(python: str | None) -> Host:
         raise SandboxUnavailableError(
             f"the system call filter knows {' and '.join(seccomp.machines())}, this is {machine}; try --sandbox wasm"
         )
-    # Root's bubblewrap would keep the host's uid 0, which owns much of /proc/sys and has no limit of processes.
-    user = NOBODY if os.geteuid() == 0 else None
+    user = _sandbox_user()
     bwrap = find_bubblewrap()
     return Host(bwrap, find_interpreter(python, user=user), user, seccomp.filter_program(machine))
+
+
+def _sandbox_user() -> int | None:
+    """The user to start bubblewrap as; None is our own.
+
+    Root's bubblewrap would keep the host's uid 0, which owns much of /proc/sys and has no limit of processes.
+    """
+    if os.geteuid() != 0:
+        return None
+    ranges = [tuple(map(int, line.split())) for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    if not any(first <= NOBODY < first + count for first, _, count in ranges):
+        raise SandboxUnavailableError(
+            f"root must become user {NOBODY} to build a sandbox, and there is none in this user namespace "
+            "(/proc/self/uid_map); run as an ordinary user, or try --sandbox wasm"
+        )
+    return NOBODY
 
 
 def _probe(host: Host) -> None:
