@@ -21,7 +21,8 @@ class CallArray:
 
     def __init__(self, ids: CallIds, index: int, *, is_alone: bool) -> None:
         self._ids, self._index, self._is_alone = ids, index, is_alone
-        self._element, self._scanner = "", JsonScanner()
+        self._element: list[str] = []  # characters of the object that is open
+        self._scanner = JsonScanner()
         self.is_closed = False
 
     def push(self, char: str) -> list[ToolCallDelta | ToolCallDone]:
@@ -55,12 +56,12 @@ class CallArray:
         return []
 
     def _take(self, char: str) -> list[ToolCallDelta | ToolCallDone]:
-        self._element += char
+        self._element.append(char)
         self._scanner.push(char)
         if self._scanner.depth > 0:
             return []
-        call = _read_call(self._element, self._ids)
-        self._element, self.is_closed = "", self._is_alone
+        call = _read_call("".join(self._element), self._ids)
+        self._element, self.is_closed = [], self._is_alone
         self._index += 1
         return [
             ToolCallDelta(self._index - 1, call.id, call.name, call.arguments),

@@ -29,8 +29,9 @@ class NamedCall:
     def __init__(self, ids: CallIds, index: int) -> None:
         self._ids, self._index = ids, index
         self._part = _Part.NAME
-        self._name, self._written_id, self._arguments = "", "", ""
-        self._num_given = 0  # characters of the arguments that were given out
+        self._name, self._written_id = "", ""
+        self._arguments: list[str] = []  # characters
+        self._num_given = 0  # so many of them were given out
         self._scanner = JsonScanner()
         self.open_id: str | None = None
         self.is_closed = False
@@ -67,7 +68,8 @@ class NamedCall:
 
     def new_piece(self) -> list[ToolCallDelta]:
         """The arguments that have come since the last piece; only those that begin like an object."""
-        piece = self._arguments[self._num_given :] if self._arguments.startswith("{") else ""
+        is_object = self._arguments[:1] == ["{"]
+        piece = "".join(self._arguments[self._num_given :]) if is_object else ""
         if not piece or self.open_id is None:
             return []
         self._num_given += len(piece)
@@ -79,9 +81,9 @@ class NamedCall:
         Raises:
             NotACallError: if the call is not complete.
         """
-        if self.open_id is None or not is_no_arguments(self._arguments):
+        if self.open_id is None or not is_no_arguments("".join(self._arguments)):
             raise NotACallError("the call does not end")
-        self._arguments = "{}"
+        self._arguments = ["{", "}"]
         return self._close()
 
     def _begin_arguments(self) -> None:
@@ -92,16 +94,17 @@ class NamedCall:
     def _take(self, char: str) -> list[ToolCallDelta | ToolCallDone]:
         if not self._arguments and char.isspace():
             return []
-        self._arguments += char
+        self._arguments.append(char)
         if self._arguments[0] != "{":
             return []  # nothing, perhaps, in quotes
         self._scanner.push(char)
         if self._scanner.depth > 0:
             return []
-        check_object(self._arguments)
+        check_object("".join(self._arguments))
         return self._close()
 
     def _close(self) -> list[ToolCallDelta | ToolCallDone]:
         assert self.open_id is not None, "arguments begin after the id is chosen"
         self.is_closed = True
-        return [*self.new_piece(), ToolCallDone(self._index, ToolCall(self.open_id, self._name, self._arguments))]
+        call = ToolCall(self.open_id, self._name, "".join(self._arguments))
+        return [*self.new_piece(), ToolCallDone(self._index, call)]

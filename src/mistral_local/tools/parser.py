@@ -34,7 +34,7 @@ class ToolCallParser:
         self._ids, self._index = ids, index
         self._form: CallArray | NamedCall | None = None  # unknown until the first letter
         self._is_malformed = False
-        self._raw = MARKER  # what belongs to no complete call yet
+        self._raw = [MARKER]  # what belongs to no complete call yet, in pieces
 
     @property
     def is_closed(self) -> bool:
@@ -47,7 +47,7 @@ class ToolCallParser:
         for at, char in enumerate(text):
             if self.is_closed:
                 return events, text[at:]
-            self._raw += char
+            self._raw.append(char)
             events += self._push(char)
         if self._form is not None and not self._is_malformed:
             events += self._form.new_piece()
@@ -55,7 +55,7 @@ class ToolCallParser:
 
     def control(self, token: str) -> None:
         """Take a control token other than the marker; one without meaning in a call is only kept."""
-        self._raw += token
+        self._raw.append(token)
         if token not in (CALL_ID, ARGS) or self._is_malformed:
             return
         try:
@@ -71,7 +71,8 @@ class ToolCallParser:
         Args:
             is_cut: whether a limit ended the answer here; arguments that have not begun are then missing, not empty.
         """
-        if not self._raw.strip(" \t\r\n,]"):
+        raw = "".join(self._raw)
+        if not raw.strip(" \t\r\n,]"):
             return []  # all calls are complete; of the array itself nothing needs to be kept
         if self._form is not None and not (is_cut or self._is_malformed):
             try:
@@ -82,7 +83,7 @@ class ToolCallParser:
         reason: Literal["cut", "malformed"] = (
             "cut" if is_cut and not (self._is_malformed or self.is_closed) else "malformed"
         )
-        return [BrokenToolCall(self._raw, reason, self._form.open_id if self._form is not None else None)]
+        return [BrokenToolCall(raw, reason, self._form.open_id if self._form is not None else None)]
 
     def _push(self, char: str) -> list[CallEvent]:
         if self._is_malformed or (self._form is None and char.isspace()):
@@ -105,5 +106,5 @@ class ToolCallParser:
     def _note(self, events: list[ToolCallDelta | ToolCallDone]) -> list[CallEvent]:
         """Remember that everything up to here belongs to complete calls."""
         if any(isinstance(event, ToolCallDone) for event in events):
-            self._raw = ""
+            self._raw = []
         return list(events)
