@@ -24,8 +24,13 @@ def test_the_text_example_chats_completes_and_streams() -> None:
     assert "Finished(" in out
 
 
+def test_the_tool_example_runs_the_function() -> None:
+    out = run("\n".join(python_examples()[:2]))
+    assert "21 degrees in" in out.splitlines()[-1]
+
+
 def test_the_token_examples_follow_instructions_call_a_function_and_fill_in() -> None:
-    out = run("\n".join(python_examples()[1:]))
+    out = run("\n".join(python_examples()[2:]))
     answer, call, function = out.split("\n", 1)[0], out, out[out.index("def add(") :]
     assert answer.strip()
     name, arguments = call.split("[TOOL_CALLS]")[1].split("\n")[0].split("[ARGS]")
