@@ -9,9 +9,10 @@
 
 from mistral_local.tools.sandbox.result import ExecResult
 from mistral_local.tools.sandbox.sandbox import Sandbox
+from mistral_local.tools.sandbox.session import Session
 
 _default = Sandbox()
 run = _default.run
 arun = _default.arun
 
-__all__ = ["ExecResult", "Sandbox", "arun", "run"]
+__all__ = ["ExecResult", "Sandbox", "Session", "arun", "run"]

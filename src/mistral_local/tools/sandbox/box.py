@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cache
@@ -151,8 +151,15 @@ class Box:
             deadline: on the clock of `time.monotonic`.
             cancel_fd: a descriptor that becomes readable when the run is to stop.
         """
-        if cancel_fd is not None and cancel_fd not in self._selector.get_map():
-            self._selector.register(cancel_fd, selectors.EVENT_READ)
+        if cancel_fd is None:
+            return self._wait(deadline, None)
+        self._selector.register(cancel_fd, selectors.EVENT_READ)
+        try:
+            return self._wait(deadline, cancel_fd)
+        finally:
+            self._selector.unregister(cancel_fd)
+
+    def _wait(self, deadline: float, cancel_fd: int | None) -> Event:
         while (seconds := deadline - time.monotonic()) > 0:
             for key, _ in self._selector.select(seconds):
                 if key.fd == cancel_fd:
@@ -204,14 +211,11 @@ class Box:
         self.reply += message
         return Event.REPLY if len(self.reply) == _REPLY_BYTES else None
 
-    def send(self, message: bytes, deadline: float) -> bool:
-        """Send a cell to a session; False if the session does not take it in time."""
+    def send(self, message: bytes, deadline: float) -> None:
+        """Send a cell to a session.  If nobody takes it, `wait` tells why: the session has ended, or the deadline came."""
         self._control.settimeout(max(0.001, deadline - time.monotonic()))
-        try:
+        with suppress(OSError):
             self._control.sendall(message)
-        except OSError:
-            return False
-        return True
 
     def drain(self) -> None:
         """Read what the program has written already."""
@@ -222,6 +226,11 @@ class Box:
                 self._read_into(buffer, fd, limit=limit)
                 if len(buffer) == size:
                     break
+
+    def forget(self) -> None:
+        """Be ready for the next cell."""
+        for buffer in (self.stdout, self.stderr, self.reply):
+            buffer.clear()
 
     def end(self) -> None:
         """Kill what still runs, wait until all of it is gone, and read what is left in the pipes.

@@ -15,6 +15,7 @@ import sys
 import types
 
 MAIN = "/run/main.py"
+NOT_RUN = 256  # above every exit status: a file of the cell could not be written
 
 
 def main() -> None:
@@ -89,7 +90,11 @@ def _run(source: bytes, filename: str, namespace: dict[str, object]) -> int:
 
 
 def _serve_cells(control: _socket.socket, namespace: dict[str, object]) -> None:
-    """Run one cell after the other in one namespace: its length (4 bytes) and source come, its exit status (4 bytes) goes."""
+    """Run one cell after the other in one namespace, and answer each with its exit status in 4 bytes.
+
+    A cell comes as the number of its files, each file's name and content, and its source; before each of these goes its
+    length, and all numbers have 4 bytes.
+    """
     import linecache
     import traceback
 
@@ -99,18 +104,33 @@ def _serve_cells(control: _socket.socket, namespace: dict[str, object]) -> None:
     sys.excepthook = show
     count = 0
     while header := _receive(control, 4):
-        source = _receive(control, int.from_bytes(header, "big"))
+        files = [(_receive_part(control), _receive_part(control)) for _ in range(int.from_bytes(header, "big"))]
+        source = _receive_part(control)
         count += 1
         filename = f"<cell {count}>"
-        lines = source.decode("utf-8", "replace").splitlines(keepends=True)
+        lines = [f"{line}\n" for line in source.decode("utf-8", "replace").split("\n")]
         linecache.cache[filename] = (len(source), None, lines, filename)
-        status = _run_cell(source, filename, namespace)
+        status = _run_cell(source, filename, namespace) if _write(files) else NOT_RUN
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
             except (AttributeError, OSError, ValueError):  # the cell closed or replaced it
                 continue
         control.sendall(status.to_bytes(4, "big"))
+
+
+def _write(files: list[tuple[bytes, bytes]]) -> bool:
+    """Replace or add files in the working directory, and write through nothing that lies there."""
+    for name, content in files:
+        try:
+            if os.path.lexists(name):
+                os.unlink(name)
+            with open(name, "xb") as file:
+                file.write(content)
+        except OSError as error:
+            print(f"cannot write {name.decode()}: {error.strerror}", file=sys.stderr)
+            return False
+    return True
 
 
 def _run_cell(source: bytes, filename: str, namespace: dict[str, object]) -> int:
@@ -121,6 +141,10 @@ def _run_cell(source: bytes, filename: str, namespace: dict[str, object]) -> int
             return (error.code or 0) & 0xFF
         print(error.code, file=sys.stderr)
         return 1
+
+
+def _receive_part(control: _socket.socket) -> bytes:
+    return _receive(control, int.from_bytes(_receive(control, 4), "big"))
 
 
 def _receive(control: _socket.socket, size: int) -> bytes:

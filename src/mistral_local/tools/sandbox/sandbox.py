@@ -1,17 +1,19 @@
 """The sandbox that programs are handed to."""
 
-import asyncio
+import math
 import os
 import threading
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
-from mistral_local.errors import UsageError
+from mistral_local.errors import RequestError, SandboxError, UsageError
+from mistral_local.tools.sandbox.cancel import aawait_or_stop
 from mistral_local.tools.sandbox.job import Job
 from mistral_local.tools.sandbox.limits import MIB, Limits
 from mistral_local.tools.sandbox.native import NativeBackend
 from mistral_local.tools.sandbox.result import ExecResult
+from mistral_local.tools.sandbox.session import Session
 
 
 class Sandbox:
@@ -26,14 +28,18 @@ class Sandbox:
         python: path of the interpreter inside, >= 3.11; None takes the running one, or /usr/bin/python3 if the
             sandbox's user may not read that.
         max_parallel: programs that run at the same time; more wait.  None is one per core.
+        max_sessions: sessions that hold memory at the same time; more are refused.
     """
 
-    def __init__(self, *, python: str | None = None, max_parallel: int | None = None) -> None:
+    def __init__(self, *, python: str | None = None, max_parallel: int | None = None, max_sessions: int = 8) -> None:
         num_parallel = max_parallel if max_parallel is not None else os.cpu_count() or 1
         if num_parallel < 1:
             raise UsageError(f"max_parallel: expected at least 1, got {max_parallel}")
+        if max_sessions < 0:
+            raise UsageError(f"max_sessions: expected at least 0, got {max_sessions}")
         self._backend = NativeBackend(python)
         self._places = threading.BoundedSemaphore(num_parallel)
+        self._sessions = threading.BoundedSemaphore(max_sessions)
         self._threads = ThreadPoolExecutor(num_parallel, thread_name_prefix="mistral_local sandbox")
 
     def run(
@@ -86,24 +92,49 @@ class Sandbox:
         """`run` for an event loop; cancelling it kills the program and waits for its end."""
         limits = Limits(timeout=timeout, memory_mb=memory_mb, max_output=max_output, disk_mb=disk_mb, pids=pids)
         job = Job(code=code, limits=limits, stdin=stdin, files=files or {}, env=env or {})
-        cancel_fd, cancel = os.pipe()
-        running = self._threads.submit(self._run, job, cancel_fd=cancel_fd)
-        running.add_done_callback(partial(_close, (cancel_fd, cancel)))
-        ended = asyncio.wrap_future(running)
+        return await aawait_or_stop(lambda cancel_fd: self._threads.submit(self._run, job, cancel_fd=cancel_fd))
+
+    def session(
+        self,
+        *,
+        idle_timeout: float = 600,
+        timeout: float = 30,
+        memory_mb: int = 512,
+        max_output: int = MIB,
+        disk_mb: int = 64,
+        pids: int = 32,
+        env: Mapping[str, str] | None = None,
+    ) -> Session:
+        """Open a session: an interpreter that keeps its state between programs.  Close it, or use it as a context.
+
+        Args:
+            idle_timeout: after so many seconds without a program the interpreter ends, and its state with it.
+            timeout, max_output: of each program.
+            memory_mb, disk_mb, pids, env: of all of them together; see `run`.
+
+        Raises:
+            RequestError: if an argument is out of range.
+        """
+        if not 0 < idle_timeout < math.inf:
+            raise RequestError(f"idle_timeout: expected seconds above 0, got {idle_timeout}")
+        limits = Limits(timeout=timeout, memory_mb=memory_mb, max_output=max_output, disk_mb=disk_mb, pids=pids)
+        return Session(
+            Job(code="", limits=limits, env=env or {}),
+            host=self._backend.host,
+            idle_timeout=idle_timeout,
+            place=self._places,
+            claim=self._claim_session,
+        )
+
+    @contextmanager
+    def _claim_session(self) -> Iterator[None]:
+        if not self._sessions.acquire(blocking=False):
+            raise SandboxError("too many sandbox sessions have a living interpreter; close one, or let one fall idle")
         try:
-            return await asyncio.shield(ended)
-        except asyncio.CancelledError:
-            if not running.cancel():
-                os.write(cancel, b"x")
-                await asyncio.wait([ended])
-                ended.exception()  # it says that the run was cancelled
-            raise
+            yield
+        finally:
+            self._sessions.release()
 
     def _run(self, job: Job, *, cancel_fd: int | None = None) -> ExecResult:
         with self._places:
             return self._backend.run(job, cancel_fd=cancel_fd)
-
-
-def _close(descriptors: tuple[int, int], _: Future[ExecResult]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)

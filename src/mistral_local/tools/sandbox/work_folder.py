@@ -37,30 +37,6 @@ def is_flat_name(name: str) -> bool:
     return 0 < len(encoded) <= 255 and name not in (".", "..") and "/" not in name and "\0" not in name
 
 
-def write_files(folder: int, files: Mapping[str, bytes], *, owner: int | None) -> None:
-    """Replace or add files; nothing that lies there is followed or written through.
-
-    Args:
-        folder: descriptor of the working directory.
-        owner: user and group id that they shall have; None leaves them the caller's.
-    """
-    for name, content in files.items():
-        try:
-            os.unlink(name, dir_fd=folder)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise RequestError(f"files: {name} cannot replace what the program left there: {error.strerror}") from error
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            with open(os.open(name, flags, 0o644, dir_fd=folder), "wb") as file:
-                if owner is not None:
-                    os.fchown(file.fileno(), owner, owner)
-                file.write(content)
-        except OSError as error:
-            raise RequestError(f"files: cannot write {name}: {error.strerror}") from error
-
-
 def read_files(folder: int, known: Mapping[str, bytes], *, max_bytes: int) -> tuple[dict[str, bytes], tuple[str, ...]]:
     """Read the regular files that a program left, without following a link.
 
