@@ -40,9 +40,10 @@ class LinearProduct:
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), 1)
         self._packed_from = TensorWatch(weight)
 
-    def __call__(self, x: Tensor, weight: Tensor) -> Tensor:
-        """[T, in], [out, in] -> [T, out]."""
+    def __call__(self, x: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
+        """[T, in], [out, in] -> [T, out], written to `out` if it is given."""
         if self._packed_from is not None and self._packed_from.sees(weight):
-            return torch.ops.mkldnn._linear_pointwise(x, self._packed, None, "none", [], "")
+            product = torch.ops.mkldnn._linear_pointwise(x, self._packed, None, "none", [], "")
+            return product if out is None else out.copy_(product)
         self._packed = self._packed_from = None
-        return linear(x, weight)
+        return linear(x, weight) if out is None else torch.mm(x, weight.t(), out=out)

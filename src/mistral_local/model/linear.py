@@ -53,6 +53,6 @@ def grouped_linears(x: Tensor, group_sizes: list[int], *stacks: Sequence[Linear]
     if kernels is not None:
         kernels.multiply([(weight, rows, out) for weight, (_, rows, out) in zip(weights, products, strict=True)])
     else:
-        for layer, rows, out in products:
-            out.copy_(layer(rows))
+        for weight, (layer, rows, out) in zip(weights, products, strict=True):
+            layer.product(rows, weight, out)
     return outputs

@@ -2,6 +2,7 @@
 
 from mistral_local.kernels.native.kernels import (
     MAX_ROWS,
+    MAX_ROWS_ATTENTION,
     MAX_ROWS_ELEMENTWISE,
     NativeKernels,
     native_kernels,
@@ -9,4 +10,12 @@ from mistral_local.kernels.native.kernels import (
     serving,
 )
 
-__all__ = ["MAX_ROWS", "MAX_ROWS_ELEMENTWISE", "NativeKernels", "native_kernels", "reasons_against_native", "serving"]
+__all__ = [
+    "MAX_ROWS",
+    "MAX_ROWS_ATTENTION",
+    "MAX_ROWS_ELEMENTWISE",
+    "NativeKernels",
+    "native_kernels",
+    "reasons_against_native",
+    "serving",
+]

@@ -280,7 +280,7 @@ typedef struct {
     const bf16 *k, *v; /* [slots, kv_heads, dim] */
     const Query *queries;
     i64 num_queries, heads, kv_heads, dim;
-    i64 *first_part; /* [num_queries + 1], running number of segments */
+    const i64 *first_part; /* [num_queries + 1], running number of segments */
     float *parts;    /* [segments, kv_heads, group, 2 + dim] */
 } Attention;
 
@@ -406,25 +406,23 @@ static void merge_share(void *task, i64 thread, i64 num_threads) {
     }
 }
 
+#define MAX_QUERIES 64 /* at once: bounds the memory of the parts */
+
 /* Returns 0, or 1 if there is no memory for the parts. */
 int attend(const bf16 *q, const bf16 *k, const bf16 *v, bf16 *out, const Query *queries, i64 num_queries, i64 heads,
            i64 kv_heads, i64 dim, i64 num_threads) {
-    Attention a = {q, out, k, v, queries, num_queries, heads, kv_heads, dim, NULL, NULL};
-    i64 num_parts = 0;
-    a.first_part = malloc((size_t)(num_queries + 1) * sizeof(i64));
-    if (!a.first_part) return 1;
-    for (i64 i = 0; i < num_queries; i++) {
-        a.first_part[i] = num_parts;
-        num_parts += (queries[i].end_key - 1) / SEGMENT - queries[i].first_key / SEGMENT + 1;
-    }
-    a.first_part[num_queries] = num_parts;
-    a.parts = malloc((size_t)(num_parts * heads * (dim + 2)) * sizeof(float));
-    if (a.parts) {
+    for (; num_queries > 0; num_queries -= MAX_QUERIES, queries += MAX_QUERIES) {
+        const i64 num = num_queries < MAX_QUERIES ? num_queries : MAX_QUERIES;
+        i64 first_part[MAX_QUERIES + 1] = {0};
+        for (i64 i = 0; i < num; i++)
+            first_part[i + 1] =
+                first_part[i] + (queries[i].end_key - 1) / SEGMENT - queries[i].first_key / SEGMENT + 1;
+        float *parts = malloc((size_t)(first_part[num] * heads * (dim + 2)) * sizeof(float));
+        if (!parts) return 1;
+        Attention a = {q, out, k, v, queries, num, heads, kv_heads, dim, first_part, parts};
         run_team(attend_share, &a, num_threads);
-        run_team(merge_share, &a, num_queries * heads * dim < 16384 ? 1 : num_threads);
+        run_team(merge_share, &a, num * heads * dim < 16384 ? 1 : num_threads);
+        free(parts);
     }
-    int failed = !a.parts;
-    free(a.first_part);
-    free(a.parts);
-    return failed;
+    return 0;
 }

@@ -27,6 +27,9 @@ On two cores of an AMD EPYC (torch 2.13.0) one product of 16 rows took 0.4 to 0.
 MAX_ROWS_ELEMENTWISE = 64
 """The same for what is not a product: it runs on one thread, and for few rows nothing is faster."""
 
+MAX_ROWS_ATTENTION = 1024
+"""The same for attention: 512 queries of 512 keys took 0.5 of the time of torch's, 2048 of 2048 1.06."""
+
 OFF_SWITCH = "MISTRAL_LOCAL_NATIVE"
 """Set to 0 in the environment, nothing is compiled."""
 
