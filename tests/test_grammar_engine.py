@@ -1,5 +1,6 @@
 """Grammars in the engine: every answer is in its language, whatever runs beside it and whatever else is asked."""
 
+import copy
 import random
 import re
 import threading
@@ -24,7 +25,7 @@ from mistral_local.sampling.grammar import (
     GrammarState,
     GrammarVocabulary,
 )
-from mistral_local.sampling.grammar.masks import MaskWorker, TokenMasks, unpack, unpack_on_device
+from mistral_local.sampling.grammar.masks import MaskComputer, TokenMasks, unpack, unpack_on_device
 from mistral_local.sampling.params import SamplingParams
 from mistral_local.transformer import Transformer
 
@@ -206,7 +207,7 @@ def test_a_mask_allows_exactly_the_tokens_that_the_matcher_takes() -> None:
     rng = random.Random(0)
     for _ in range(12):
         masks = masks_of([state])
-        allowed = set(unpack(masks.bits, VOCAB, CPU)[0].nonzero()[:, 0].tolist())
+        allowed = set((~unpack(masks.bits, VOCAB, CPU)[0]).nonzero()[:, 0].tolist())
         takes = {token for token in range(VOCAB) if token != EOS and state.matcher.validate_tokens([token])}
         assert allowed - {EOS} == takes
         assert (EOS in allowed) == state.matcher.is_accepting()
@@ -214,9 +215,9 @@ def test_a_mask_allows_exactly_the_tokens_that_the_matcher_takes() -> None:
 
 
 def masks_of(states: list[GrammarState | None], vocab_size: int = VOCAB) -> TokenMasks:
-    pending = MaskWorker(vocab_size, CPU).start(states)
-    assert pending is not None
-    return pending.wait()
+    masks = MaskComputer(vocab_size, CPU).compute(states)
+    assert masks is not None
+    return masks
 
 
 def test_only_rows_with_a_grammar_are_masked_and_the_logits_stay_as_they_are() -> None:
@@ -233,14 +234,14 @@ def test_only_rows_with_a_grammar_are_masked_and_the_logits_stay_as_they_are() -
 
 
 def test_a_step_without_grammars_has_no_masks() -> None:
-    assert MaskWorker(VOCAB, CPU).start([None, None]) is None
+    assert MaskComputer(VOCAB, CPU).compute([None, None]) is None
 
 
 @pytest.mark.parametrize("vocab_size", [32, 33, 320, 1000, 131072])
 def test_both_ways_to_unpack_bits_agree(vocab_size: int) -> None:
     words = -(-vocab_size // 32)
     bits = torch.randint(-(2**31), 2**31, (3, words), generator=torch.Generator().manual_seed(0)).int()
-    expected = [[bool(int(row[i // 32]) >> (i % 32) & 1) for i in range(min(vocab_size, 500))] for row in bits]
+    expected = [[not int(row[i // 32]) >> (i % 32) & 1 for i in range(min(vocab_size, 500))] for row in bits]
     assert unpack(bits, vocab_size, CPU)[:, :500].tolist() == expected
     assert torch.equal(unpack(bits, vocab_size, CPU), unpack_on_device(bits, vocab_size))
 
@@ -310,3 +311,18 @@ def test_many_threads_may_compile_and_start_at_once() -> None:
     for thread in threads:
         thread.join()
     assert results == [True] * 160
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.filterwarnings("default")
+def test_answers_on_a_gpu_are_in_the_language(model: Transformer) -> None:
+    cuda = torch.device("cuda", 0)
+    states = [grammar("/[ab]/").start(), None, grammar("/[cd]/").start()]
+    logits = torch.randn(3, VOCAB, generator=torch.Generator().manual_seed(0))
+    expected, masks = masks_of(states).apply(logits), MaskComputer(VOCAB, cuda).compute(states)
+    assert masks is not None
+    assert torch.equal(masks.apply(logits.to(cuda)).cpu(), expected)
+    batch = [params(WORD, seed=seed) for seed in range(8)]
+    on_gpu = make_engine(copy.deepcopy(model).to(cuda)).generate([[1, *encode("the same prompt")]] * 8, batch)
+    assert all(re.fullmatch("[ab]{3,9}", decode(sequence.new_tokens)) for sequence in on_gpu)

@@ -12,7 +12,7 @@ from mistral_local.engine.scheduler import Scheduled
 from mistral_local.engine.sequence import SampledToken
 from mistral_local.kvcache.storage import KVCache
 from mistral_local.model.transformer import Transformer
-from mistral_local.sampling.grammar.masks import MaskWorker, PendingMasks
+from mistral_local.sampling.grammar.masks import MaskComputer
 from mistral_local.sampling.sampler import sample, token_logprobs
 
 # Prompt logprobs are computed from slices of logits of at most this many numbers (64 MiB in fp32).
@@ -31,7 +31,7 @@ class ModelRunner:
 
     def __init__(self, model: Transformer, cache: KVCache) -> None:
         self.model, self.cache = model, cache
-        self._mask_worker = MaskWorker(model.args.vocab_size, model.device)
+        self._masks = MaskComputer(model.args.vocab_size, model.device)
         self._num_decode_steps = 0
         self._uses_one_thread = runs_on_one_thread(model)
 
@@ -49,9 +49,6 @@ class ModelRunner:
     def _run(self, step: list[Scheduled]) -> dict[int, list[SampledToken]]:
         self._pack_weights_in_time(step)
         sampled = [index for index, part in enumerate(step) if part.is_sampled]
-        pending = self._mask_worker.start(
-            [part.sequence.grammar for part in step if part.is_sampled for _ in range(1 + len(part.guesses))]
-        )
         hidden = self.model.hidden(self._batch(step), self.cache)
         ends = torch.tensor([part.num_tokens for part in step]).cumsum(0).tolist()
         for part, end in zip(step, ends, strict=True):
@@ -63,7 +60,7 @@ class ModelRunner:
             return {}
         rows = [row for index in sampled for row in range(ends[index] - 1 - len(step[index].guesses), ends[index])]
         wanted = hidden[torch.tensor(rows, device=hidden.device)]
-        choices = iter(self._sample([step[index] for index in sampled], wanted, pending))
+        choices = iter(self._sample([step[index] for index in sampled], wanted))
         return {index: list(islice(choices, 1 + len(step[index].guesses))) for index in sampled}
 
     def _pack_weights_in_time(self, step: list[Scheduled]) -> None:
@@ -94,11 +91,13 @@ class ModelRunner:
         packed = torch.tensor([ids, positions, slots]).to(device)
         return Batch(packed[0], packed[1], AttentionMetadata(tuple(spans), packed[2]))
 
-    def _sample(self, parts: list[Scheduled], hidden: Tensor, pending: PendingMasks | None) -> list[SampledToken]:
+    def _sample(self, parts: list[Scheduled], hidden: Tensor) -> list[SampledToken]:
         """[S, dim] hidden states of the last token and the guesses of each part -> what follows each."""
         rows = [part.sequence.sampling_row(ahead) for part in parts for ahead in range(1 + len(part.guesses))]
         logits = self.model.logits(hidden)
-        sampled = sample(logits, rows, None if pending is None else pending.wait())
+        # A GPU has still to compute the logits: the masks are made meanwhile.
+        masks = self._masks.compute([part.sequence.grammar for part in parts for _ in range(1 + len(part.guesses))])
+        sampled = sample(logits, rows, masks)
         ids = sampled.token_ids.tolist()
         if sampled.logprobs is None:
             return [SampledToken(token) for token in ids]

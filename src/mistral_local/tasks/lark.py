@@ -35,7 +35,7 @@ class Body:
 
     def grammar(self) -> str:
         """The whole grammar, as llguidance reads it."""
-        outer = f"start: {self.expression}"
+        outer = f'%llguidance {{"no_forcing": true}}\nstart: {self.expression}'
         if self.inner is None:
             return outer
         return json.dumps({"grammars": [{"lark_grammar": outer}, {"name": "inner", "lark_grammar": self.inner}]})
