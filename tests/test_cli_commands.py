@@ -20,7 +20,7 @@ from mistral_local.cli.help import help_text
 
 FAKE = [sys.executable, str(Path(cli_fake.__file__))]
 NOTE = "tekken.json chosen over tokenizer.model.v3\n"
-COMMANDS = [entry.CHAT, entry.DEMO]
+COMMANDS = [entry.CHAT, entry.DEMO, *entry.WORKLOADS.values(), *entry.LOCAL.values()]
 
 
 @pytest.fixture
@@ -198,8 +198,9 @@ def test_every_flag_is_explained_and_every_example_is_accepted(command):
     assert all(len(line) <= 100 for line in lines)
     for example, _ in command.examples:
         words = shlex.split(example.partition(">")[0].rpartition("|")[2])
-        assert words[0] == command.name
-        check_arguments(words[1:], flags, command.shorts)
+        own = command.name.split()
+        assert words[: len(own)] == own
+        check_arguments(words[len(own) :], flags, command.shorts)
 
 
 @pytest.mark.parametrize("command", ["mistral-chat", "mistral-demo"])

@@ -3,6 +3,8 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -217,6 +219,15 @@ def test_the_commands_are_listed(run: Callable[..., tuple[int, str, str]]) -> No
         assert code == 0
         assert [line.split()[0] for line in out.splitlines()[3:5]] == ["explain", "verify"]
     assert run("--version")[1].startswith("mistral_local ")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["explain", "--help"], ["verify", "--help"], ["explain"]])
+def test_help_and_usage_need_no_torch(arguments: list[str]) -> None:
+    code = (
+        f"import sys; from mistral_local.cli import entry; entry.run_local({arguments!r});"
+        "assert 'torch' not in sys.modules and 'mistral_common' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=20)
 
 
 @pytest.fixture

@@ -221,6 +221,30 @@ def test_the_demo_model_runs_a_tool_and_answers_with_what_it_returned(llm: LLM) 
     assert [message["role"] for message in result.messages] == ["user", "assistant", "tool", "assistant"]
 
 
+def test_a_run_is_repeated_by_the_seed_of_its_journal(llm: LLM) -> None:
+    messages = [{"role": "user", "content": "What is 12 + 30?"}]
+    how: dict[str, Any] = {
+        "tool_choice": "required",
+        "temperature": 1.5,
+        "top_p": 1.0,
+        "max_tokens": 60,
+        "max_rounds": 3,
+    }
+    first = llm.run_tools(messages, [add], **how)
+    again = llm.run_tools(messages, [add], **how, seed=first.journal.options["seed"])
+    assert again.messages == first.messages, "the ids of the calls too"
+    assert llm.run_tools(messages, [add], **how).messages != first.messages
+
+
+def test_a_result_that_would_fill_the_context_is_cut(llm: LLM) -> None:
+    def shout() -> str:
+        """Shout."""
+        return "7" * 100_000
+
+    run = llm.run_tools(USER, [shout], tool_choice="required", max_tokens=50, max_rounds=2)
+    assert run.results[0].content.endswith("[cut: 100000 characters in all]")
+
+
 def test_a_call_that_was_asked_for_is_asked_for_once(llm: LLM) -> None:
     messages = [{"role": "user", "content": "Hello! What can you do?"}]
     result = llm.run_tools(messages, [add], tool_choice="required", max_rounds=3, max_tokens=100, seed=1)

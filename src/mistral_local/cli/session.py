@@ -14,7 +14,7 @@ from mistral_local.cli.turn import Turn
 from mistral_local.cli.writers import StreamWriter, Writer, stats_line
 from mistral_local.tasks.options import GenerationOptions
 from mistral_local.tasks.outputs import EventStream, Usage
-from mistral_local.tools.loop import ToolLoop
+from mistral_local.tools.loop import ToolLoop, max_chars_for
 
 if TYPE_CHECKING:
     from mistral_local.tasks.llm import LLM
@@ -129,7 +129,13 @@ class Session:
             turns.append(ask_model(messages))
             return turns[-1]
 
-        run = ToolLoop(tools=registry, approve=self._approve, on_result=writer.tool_result).run(complete, sent)
+        loop = ToolLoop(
+            tools=registry,
+            approve=self._approve,
+            on_result=writer.tool_result,
+            max_chars=max_chars_for(self.model.context_length),
+        )
+        run = loop.run(complete, sent)
         if run.finish_reason == "max_rounds":
             self.console.note(f"(stopped: the model has called tools {len(turns)} times in a row)")
         kept = run.messages[:-1] if turns[-1].is_empty else run.messages

@@ -30,7 +30,7 @@ from mistral_local.tasks.outputs import Answer
 from mistral_local.tasks.prepared import PreparedRequest
 from mistral_local.tokenizer.find import find_tokenizer
 from mistral_local.tokenizer.tokenizer import Tokenizer
-from mistral_local.tools.loop import MAX_ROUNDS, Approve, ToolRun, chat_with_tools
+from mistral_local.tools.loop import MAX_ROUNDS, Approve, ToolRun, chat_with_tools, max_chars_for
 from mistral_local.tools.tool import Tool
 
 Tools = Iterable[Mapping[str, Any] | BaseModel]
@@ -149,7 +149,10 @@ class LLM:
             how = options if is_first or options.get("tool_choice") == "none" else options | {"tool_choice": None}
             return self.chat(sent, tools=definitions, stream=False, **how)
 
-        return chat_with_tools(complete, plain, tools, max_rounds, approve=approve, options=options)
+        max_chars = max_chars_for(self.context_length)
+        return chat_with_tools(
+            complete, plain, tools, max_rounds, approve=approve, max_chars=max_chars, options=options
+        )
 
     def ask_json(self, question: str, *, system: str = JSON_SYSTEM, key: str = "code", **options: Any) -> Any:
         """Ask for a JSON object and return one of its members: direct prompting, where function calls are not to be had.

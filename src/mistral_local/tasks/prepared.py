@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from array import array
 from dataclasses import dataclass, field
 
 from mistral_local.engine.sequence import Sequence
@@ -37,6 +39,9 @@ class PreparedRequest:
 
     def reader(self, sequence: Sequence) -> AnswerReader:
         """Begin to read the answer of the sequence that was made of this request."""
+        if self.call_ids is not None and self.params.seed is not None:
+            prompt = hashlib.sha256(array("q", self.tokens)).hexdigest()
+            self.call_ids.seed(f"{self.params.seed} {prompt}")
         parser = AnswerParser(
             self.tokenizer,
             stop=self.stop,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import re
-import secrets
 import string
 from collections.abc import Iterable
 
@@ -26,6 +26,7 @@ class CallIds:
     def __init__(self, known: Iterable[str] = ()) -> None:
         known = list(dict.fromkeys(known))
         self._used = {call_id for call_id in known if is_usable(call_id)}
+        self._random: random.Random = random.SystemRandom()
         self._outer: dict[str, str] = {}
         self._inner: dict[str, str] = {}
         for call_id in known:
@@ -50,10 +51,14 @@ class CallIds:
             text = text.replace(inner, outer)
         return text
 
+    def seed(self, seed: str) -> None:
+        """Draw fresh ids from a seed from now on, so that a seeded answer can be had again with its ids."""
+        self._random = random.Random(seed)
+
     def claim(self, wanted: str | None) -> str:
         """An id for a new call: the wanted one if it has the form and is free, else a fresh one."""
         while wanted is None or not is_usable(wanted) or wanted in self._used:
-            wanted = "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
+            wanted = "".join(self._random.choices(_ALPHABET, k=_LENGTH))
         self._used.add(wanted)
         return wanted
 

@@ -207,6 +207,11 @@ class ToolLoop:
         return results
 
 
+def max_chars_for(context_length: int) -> int:
+    """Most characters of a result for a model: at one token a character, half of what it can see."""
+    return max(1, min(MAX_CHARS, context_length // 2))
+
+
 def chat_with_tools(
     complete: Complete,
     messages: Iterable[Mapping[str, Any]],
