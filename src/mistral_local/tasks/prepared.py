@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mistral_local.engine.sequence import Sequence
 from mistral_local.sampling.params import SamplingParams
@@ -35,7 +35,7 @@ class PreparedRequest:
     call_ids: CallIds | None = None
     continues_text: bool = False
     prefix: str = ""
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def reader(self, sequence: Sequence) -> AnswerReader:
         """Begin to read the answer of the sequence that was made of this request."""

@@ -113,11 +113,12 @@ class Dispatcher:
         return f"{text[: self._max_chars]}\n[cut: {len(text)} characters in all]"
 
     def _limit_s(self, call: ToolCall) -> float:
-        own = [item.timeout_s for item in self._registry if item.name == call.name and item.timeout_s is not None]
-        return own[0] if own else self._timeout_s
+        tool = self._registry.get(call.name)
+        return self._timeout_s if tool is None or tool.timeout_s is None else tool.timeout_s
 
     def _is_coroutine(self, call: ToolCall) -> bool:
-        return any(item.name == call.name and inspect.iscoroutinefunction(item.function) for item in self._registry)
+        tool = self._registry.get(call.name)
+        return tool is not None and inspect.iscoroutinefunction(tool.function)
 
 
 def as_text(value: Any) -> str:

@@ -38,6 +38,10 @@ class ToolRegistry:
     def __len__(self) -> int:
         return len(self._tools)
 
+    def get(self, name: str) -> Tool | None:
+        """The tool of a name, if there is one."""
+        return self._tools.get(name)
+
     def find(self, name: str) -> Tool:
         """The tool of a name.
 
