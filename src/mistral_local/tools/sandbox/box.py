@@ -21,10 +21,11 @@ from mistral_local.tools.sandbox.descriptors import Inherited
 from mistral_local.tools.sandbox.interpreter import Interpreter
 from mistral_local.tools.sandbox.job import Job
 from mistral_local.tools.sandbox.limits import MIB
+from mistral_local.tools.sandbox.outlet import Outlet
 
 NOBODY = 65534
 _SECONDS_TO_DIE = 10.0
-_CHUNK = 1 << 16
+_MAX_STATUS = 1 << 16
 _REPLY_BYTES = 4
 
 
@@ -63,18 +64,17 @@ class Box:
     sandbox to the thread that started it.
 
     Attributes:
-        stdout, stderr: what was read so far.
+        stdout, stderr: what the program writes.
         work_folder: descriptor of the sandbox's working directory, or None until READY.
         reply: the bytes of a session's reply.
     """
 
     def __init__(self, host: Host, job: Job, *, is_session: bool = False, cpu_seconds: int | None = None) -> None:
-        self.stdout, self.stderr, self.reply = bytearray(), bytearray(), bytearray()
+        self.reply = bytearray()
         self.work_folder: int | None = None
         self._host, self._job, self._limits = host, job, job.limits
         self._mode = "session" if is_session else "once"
         self._cpu_seconds = cpu_seconds or job.limits.cpu_seconds
-        self._status = bytearray()
         self._stack = ExitStack()
         self._selector = selectors.DefaultSelector()
 
@@ -97,9 +97,9 @@ class Box:
 
     def _start(self) -> None:
         with Inherited() as theirs:
-            self._stdout, stdout = theirs.pipe(self._stack)
-            self._stderr, stderr = theirs.pipe(self._stack)
-            self._status_pipe, status = theirs.pipe(self._stack)
+            our_stdout, stdout = theirs.pipe(self._stack)
+            our_stderr, stderr = theirs.pipe(self._stack)
+            our_status, status = theirs.pipe(self._stack)
             self._alive, alive = theirs.pipe(self._stack)
             self._control, control = theirs.socket(self._stack)
             options = bubblewrap.arguments(
@@ -127,8 +127,12 @@ class Box:
                 group=self._host.user,
                 extra_groups=[] if self._host.user is not None else None,
             )
-        for source in (self._stdout, self._stderr, self._status_pipe, self._control):
-            self._selector.register(source, selectors.EVENT_READ)
+        self.stdout = Outlet(our_stdout, limit=self._limits.max_output)
+        self.stderr = Outlet(our_stderr, limit=self._limits.max_output)
+        self._status = Outlet(our_status, limit=_MAX_STATUS)
+        for outlet in (self.stdout, self.stderr, self._status):
+            self._selector.register(outlet.fd, selectors.EVENT_READ, outlet)
+        self._selector.register(self._control, selectors.EVENT_READ)
 
     @property
     def python(self) -> str:
@@ -164,34 +168,24 @@ class Box:
             for key, _ in self._selector.select(seconds):
                 if key.fd == cancel_fd:
                     return Event.CANCELLED
-                if (event := self._read(key.fd)) is not None:
+                event = self._read_control() if key.data is None else self._read(key.data)
+                if event is not None:
                     return event
         return Event.DEADLINE
 
-    def _read(self, fd: int) -> Event | None:
-        if fd == self._control.fileno():
-            return self._read_control()
-        if fd == self._status_pipe:
-            return None if self._read_into(self._status, fd, limit=None) else Event.ENDED
-        self._read_into(self.stdout if fd == self._stdout else self.stderr, fd, limit=self._limits.max_output)
-        return Event.OVERFLOW if self.is_overflown else None
+    def _read(self, outlet: Outlet) -> Event | None:
+        outlet.read()
+        if outlet.is_overflown:
+            return Event.OVERFLOW
+        if outlet.is_open:
+            return None
+        self._selector.unregister(outlet.fd)
+        return Event.ENDED if outlet is self._status else None
 
     @property
     def is_overflown(self) -> bool:
         """Whether the program wrote more than it may."""
-        return max(len(self.stdout), len(self.stderr)) > self._limits.max_output
-
-    def _read_into(self, buffer: bytearray, fd: int, *, limit: int | None) -> bool:
-        """Read once; False at the end.  One byte more than the limit is read, to know of it."""
-        size = _CHUNK if limit is None else min(_CHUNK, limit + 1 - len(buffer))
-        try:
-            chunk = os.read(fd, size)
-        except BlockingIOError:
-            return True
-        if not chunk:
-            self._selector.unregister(fd)
-        buffer += chunk
-        return bool(chunk)
+        return self.stdout.is_overflown or self.stderr.is_overflown
 
     def _read_control(self) -> Event | None:
         try:
@@ -219,17 +213,12 @@ class Box:
 
     def drain(self) -> None:
         """Read what the program has written already."""
-        limit = self._limits.max_output
-        for buffer, fd in ((self.stdout, self._stdout), (self.stderr, self._stderr)):
-            while len(buffer) <= limit and fd in self._selector.get_map():
-                size = len(buffer)
-                self._read_into(buffer, fd, limit=limit)
-                if len(buffer) == size:
-                    break
+        self.stdout.drain()
+        self.stderr.drain()
 
     def forget(self) -> None:
         """Be ready for the next cell."""
-        for buffer in (self.stdout, self.stderr, self.reply):
+        for buffer in (self.stdout.content, self.stderr.content, self.reply):
             buffer.clear()
 
     def end(self) -> None:
@@ -241,7 +230,7 @@ class Box:
         deadline = time.monotonic() + _SECONDS_TO_DIE
         if self._process.returncode is None:
             # After ENDED bubblewrap is about to exit with the program's status; everywhere else it must not live on.
-            if not self._has_ended:
+            if self._status.is_open:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         with selectors.DefaultSelector() as selector:
@@ -251,13 +240,9 @@ class Box:
         self.drain()
 
     @property
-    def _has_ended(self) -> bool:
-        return self._status_pipe not in self._selector.get_map()
-
-    @property
     def exit_code(self) -> int | None:
         """The program's status, 128 + n for signal n; None if it did not end by itself."""
-        for line in self._status.splitlines():
+        for line in self._status.content.splitlines():
             if "exit-code" in (report := json.loads(line)):
                 return int(report["exit-code"])
         return None

@@ -81,15 +81,15 @@ def read_result(box: Box, event: Event, job: Job, started: float) -> ExecResult:
         reason = f"stopped: it wrote more than {limits.max_output} bytes"
     if event is Event.ENDED:
         if box.exit_code is None or box.work_folder is None:
-            raise SandboxError(explain_failure(box.stderr.decode(errors="replace"), python=box.python))
+            raise SandboxError(explain_failure(box.stderr.text, python=box.python))
         exit_code = box.exit_code
     files: dict[str, bytes] = {}
     left_out: tuple[str, ...] = ()
     if box.work_folder is not None:
         files, left_out = read_files(box.work_folder, job.files, max_bytes=limits.disk_mb * MIB)
     return ExecResult(
-        stdout=box.stdout[: limits.max_output].decode(errors="replace"),
-        stderr=_with_reason(box.stderr[: limits.max_output].decode(errors="replace"), reason),
+        stdout=box.stdout.text,
+        stderr=_with_reason(box.stderr.text, reason),
         exit_code=exit_code,
         timed_out=event is Event.DEADLINE,
         truncated=box.is_overflown,

@@ -198,7 +198,7 @@ class _Living:
         return self._box.wait(deadline, cancel_fd=cancel_fd)
 
     def _take_stderr(self) -> str:
-        message = self._box.stderr.decode(errors="replace").strip()
+        message = self._box.stderr.text.strip()
         self._box.forget()
         return message
 
@@ -209,8 +209,8 @@ class _Living:
         files, left_out = read_files(box.work_folder, self._known, max_bytes=job.limits.disk_mb * MIB)
         self._known |= files
         result = ExecResult(
-            stdout=box.stdout.decode(errors="replace"),
-            stderr=box.stderr.decode(errors="replace"),
+            stdout=box.stdout.text,
+            stderr=box.stderr.text,
             exit_code=exit_code,
             duration=time.monotonic() - started,
             files=files,
