@@ -306,6 +306,25 @@ def test_text_beside_calls_is_left_out_only_where_it_has_no_place_and_that_is_sa
     assert [note.partition(":")[0] for note in request.notes] == ([] if has_place else ["messages.1"])
 
 
+def test_reasoning_is_left_out_only_where_it_has_no_place_and_that_is_said(llm_of: tuple[str, LLM]) -> None:
+    name, llm = llm_of
+    messages = [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "content": "y", "reasoning_content": "I think."},
+        {"role": "user", "content": "z"},
+    ]
+    has_place = llm._tokenizer.version in ("v13", "v15")
+    content = [ThinkChunk(thinking="I think."), TextChunk(text="y")] if has_place else "y"
+    typed = [UserMessage(content="x"), AssistantMessage(content=content), UserMessage(content="z")]
+    request = llm.prepare_chat(messages)
+    assert request.tokens == encoded(name, typed)
+    assert llm.count_tokens(messages) == len(request.tokens)
+    assert [note.partition(":")[0] for note in request.notes] == ([] if has_place else ["messages.1"])
+    hosted = [{"type": "thinking", "thinking": [{"type": "text", "text": "I think."}]}, {"type": "text", "text": "y"}]
+    messages[1] = {"role": "assistant", "content": hosted}
+    assert llm.prepare_chat(messages).tokens == request.tokens
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_the_command_gives_the_engine_what_mistral_common_encodes(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

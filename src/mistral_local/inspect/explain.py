@@ -126,7 +126,7 @@ def _explain_chat(tokenizer: Tokenizer, request: Mapping[str, Any]) -> Explained
     tools = request.get("tools")
     if tools is not None and not isinstance(tools, list):
         raise RequestError(f"tools: expected a list, got {type(tools).__name__}")
-    chat = chat_request(messages, tools, version=tokenizer.version, **fields)
+    chat = chat_request(messages, tools, version=tokenizer.version, reasons=tokenizer.can_reason, **fields)
     shift = 1 if fields.get("safe_prompt") else 0
     tokens: list[ExplainedToken] = []
     try:

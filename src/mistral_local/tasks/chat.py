@@ -14,7 +14,14 @@ from pydantic import BaseModel, ValidationError
 
 from mistral_local.errors import RequestError
 from mistral_local.tasks.media import MediaLimits, resolve_media
-from mistral_local.tasks.messages import Message, call_ids_of, leave_out_text_beside_calls, plain_message, with_ids
+from mistral_local.tasks.messages import (
+    Message,
+    call_ids_of,
+    leave_out_reasoning,
+    leave_out_text_beside_calls,
+    plain_message,
+    with_ids,
+)
 from mistral_local.tokenizer.tokenizer import Tokenizer
 from mistral_local.tools.call_ids import CallIds
 
@@ -52,6 +59,7 @@ def chat_request(
     tools: Iterable[ToolDefinition] | None = None,
     *,
     version: str = "v13",
+    reasons: bool = True,
     safe_prompt: bool = False,
     media: MediaLimits | None = None,
     **fields: Any,
@@ -61,6 +69,7 @@ def chat_request(
     Args:
         version: of the tokenizer: v1 to v3 cannot encode text and calls in one message, so the text is left out there,
             with a note.
+        reasons: whether the tokenizer has a place for reasoning; where it has none, that is left out in the same way.
         safe_prompt: put SAFE_PROMPT before the conversation.
         media: what images and audio may be, for a model that can look at them; None refuses them.
         fields: further fields of mistral_common's request; None is as if not given.
@@ -70,7 +79,9 @@ def chat_request(
             is named.
     """
     plain = [plain_message(message, index) for index, message in enumerate(messages)]
-    notes = leave_out_text_beside_calls(plain) if version in ("v1", "v2", "v3") else []
+    notes = [] if reasons else leave_out_reasoning(plain)
+    if version in ("v1", "v2", "v3"):
+        notes += leave_out_text_beside_calls(plain)
     ids = CallIds(call_ids_of(plain))
     plain = [with_ids(message, ids) for message in plain]
     if media is not None:

@@ -204,6 +204,7 @@ class LLM:
             messages,
             tools,
             version=self._tokenizer.version,
+            reasons=self._tokenizer.can_reason,
             safe_prompt=safe_prompt,
             tool_choice=tool_choice,
             parallel_tool_calls=parallel_tool_calls,
@@ -253,7 +254,9 @@ class LLM:
 
     def count_tokens(self, messages: Iterable[Message], *, tools: Tools | None = None) -> int:
         """Prompt tokens of a conversation as it would be sent."""
-        return len(encode_chat(self._tokenizer, chat_request(messages, tools, version=self._tokenizer.version)))
+        tokenizer = self._tokenizer
+        chat = chat_request(messages, tools, version=tokenizer.version, reasons=tokenizer.can_reason)
+        return len(encode_chat(tokenizer, chat))
 
     def describe(self) -> str:
         """The model in a line: size, dtype, device, tokenizer, context."""

@@ -86,6 +86,27 @@ def leave_out_text_beside_calls(messages: list[Any]) -> list[str]:
     return notes
 
 
+def leave_out_reasoning(messages: list[Any]) -> list[str]:
+    """Remove what the model thought from its messages, in place; returns a note for each.
+
+    Only tokenizers from v13 on have a place for it; histories of other models bring it along all the same.
+    """
+    notes = []
+    for index, message in enumerate(messages):
+        content = message.get("content") if isinstance(message, dict) and message.get("role") == "assistant" else None
+        if isinstance(content, list) and any(_is_thinking(chunk) for chunk in content):
+            message["content"] = [chunk for chunk in content if not _is_thinking(chunk)]
+            notes.append(
+                f"messages.{index}: the reasoning is not shown to the model; its tokenizer has no place for it"
+            )
+    return notes
+
+
+def _is_thinking(chunk: Any) -> bool:
+    kind = chunk.get("type") if isinstance(chunk, Mapping) else getattr(chunk, "type", None)
+    return kind == "thinking"
+
+
 def _is_id(call_id: object) -> TypeGuard[str]:
     """Whether it is an id; "null" is mistral_common's word for none."""
     return isinstance(call_id, str) and call_id not in ("", "null")

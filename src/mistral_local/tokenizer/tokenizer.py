@@ -113,6 +113,11 @@ class Tokenizer:
             return None
         return token_id if self._base.is_special(token_id) and self.piece(token_id) == token else None
 
+    @property
+    def can_reason(self) -> bool:
+        """Whether messages may hold reasoning."""
+        return int(self.version.removeprefix("v")) >= 13 and self.control_id("[THINK]") is not None
+
     def piece(self, token_id: int) -> str:
         """A token spelled out, control tokens by their name."""
         return self._base.id_to_piece(token_id)
