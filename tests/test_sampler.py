@@ -1,5 +1,6 @@
 """The sampler: exact argmax, the nucleus as defined, and one uniform number that decides."""
 
+import random
 from typing import Any
 
 import pytest
@@ -191,3 +192,31 @@ def test_values_out_of_range_are_refused_by_name(params: dict[str, Any]) -> None
 def test_ids_outside_the_vocabulary_are_refused_by_name(params: dict[str, Any]) -> None:
     with pytest.raises(TokenIdError, match=next(iter(params))):
         SamplingParams(max_tokens=1, **params).check_ids(4)
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.0, 4.0, 30.0])
+def test_looking_at_the_likeliest_tokens_first_changes_no_choice(
+    monkeypatch: pytest.MonkeyPatch, spread: float
+) -> None:
+    generator = torch.Generator().manual_seed(int(spread * 10))
+    rng = random.Random(spread)
+    for decimals in (0, 1, 6):  # few decimals make many tokens equally likely
+        logits = (torch.randn(400, 50, generator=generator) * spread).round(decimals=decimals)
+        logits[::7, 10:] = -torch.inf
+        rows = [
+            make_row(
+                rng.random(),
+                temperature=rng.choice([0.0, 0.3, 1.0, 2.0]),
+                top_p=rng.choice([1.0, 0.9, 0.5, 1e-6]),
+                top_k=rng.choice([0, 0, 1, 4, 20, 1000]),
+                min_p=rng.choice([0.0, 0.0, 0.05, 1.0]),
+            )
+            for _ in logits
+        ]
+        choices = []
+        for num_likely in ((), (2,), (3, 9), (40,)):
+            monkeypatch.setattr("mistral_local.sampling.sampler.NUM_LIKELY", num_likely)
+            choices.append(sample(logits, rows).token_ids.tolist())
+        assert choices[0] == choices[1] == choices[2] == choices[3]
+        alone = [int(sample(logits[i : i + 1], rows[i : i + 1]).token_ids) for i in range(0, 400, 9)]
+        assert alone == choices[3][::9]

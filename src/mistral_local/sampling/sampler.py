@@ -16,6 +16,10 @@ NONE_ALLOWED = -2
 """What the request allows leaves no token."""
 
 
+# How many of the likeliest tokens are sorted first, and then, on a CPU.
+NUM_LIKELY = (64, 1024)
+
+
 @dataclass(frozen=True, slots=True)
 class Sampled:
     """What was chosen for each of S rows.
@@ -71,16 +75,67 @@ def _sample_cut(logits: Tensor, greedy_ids: Tensor, rows: list[SamplingRow]) -> 
     temperature, min_p, top_p, uniform = columns.T[..., None].unbind()  # [S, 1] each
     # The largest becomes 0 first: divided by a tiny temperature it would be infinite, and the softmax NaN.
     scaled = (logits - logits.amax(dim=-1, keepdim=True)) / torch.where(temperature > 0, temperature, 1.0)
-    probs, ids = torch.softmax(scaled, dim=-1).sort(dim=-1, descending=True, stable=True)
-    probs = torch.where(probs < min_p * probs[:, :1], 0.0, probs)
-    if any(row.params.top_k for row in rows):
-        top_k = torch.tensor([row.params.top_k or logits.shape[-1] for row in rows], device=logits.device)[:, None]
-        probs = torch.where(torch.arange(logits.shape[-1], device=logits.device) < top_k, probs, 0.0)
-    cumulative = probs.cumsum(dim=-1)
-    kept = cumulative - probs <= top_p * cumulative[:, -1:]  # the token that crosses top_p stays in
-    probs = torch.where(kept, probs, 0.0)
-    cumulative = probs.cumsum(dim=-1)
-    index = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
-    index = torch.minimum(index, (probs > 0).sum(dim=-1, keepdim=True) - 1)  # rounding must not leave the nucleus
-    sampled = ids.gather(1, index.clamp_(min=0))[:, 0]
+    probs = torch.softmax(scaled, dim=-1)
+    probs = torch.where(probs < min_p * probs.amax(dim=-1, keepdim=True), 0.0, probs)
+    top_k = torch.tensor([row.params.top_k or logits.shape[-1] for row in rows], device=logits.device)[:, None]
+    sampled = _invert_lazily(probs, top_k, top_p, uniform)
     return torch.where(temperature[:, 0] > 0, sampled, greedy_ids)
+
+
+def _invert_lazily(probs: Tensor, top_k: Tensor, top_p: Tensor, uniform: Tensor) -> Tensor:
+    """[S, vocab] probabilities, [S, 1] limits and uniform numbers -> [S] ids.
+
+    On a CPU sorting a large vocabulary takes longer than a small model's step, and the likeliest few tokens nearly always
+    decide; the rest is sorted for those rows only where they do not.  Which tokens are looked at changes no choice.
+    """
+    vocab_size = probs.shape[-1]
+    if probs.is_cuda:
+        return _invert(probs, vocab_size, top_k, top_p, uniform)[0]
+    ids = torch.empty(len(probs), dtype=torch.int64)
+    open_rows = torch.arange(len(probs))
+    for num_likely in (*(num for num in NUM_LIKELY if num < vocab_size), vocab_size):
+        chosen, is_sure = _invert(probs[open_rows], num_likely, top_k[open_rows], top_p[open_rows], uniform[open_rows])
+        ids[open_rows] = chosen
+        open_rows = open_rows[~is_sure]
+        if not len(open_rows):
+            break
+    return ids
+
+
+def _invert(probs: Tensor, num_likely: int, top_k: Tensor, top_p: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Cut by top_k and top_p and invert at the uniform numbers, looking at the likeliest tokens only.
+
+    Returns:
+        [S] ids, and [S] bool: whether the other tokens could not have changed the choice.
+    """
+    vocab_size = probs.shape[-1]
+    likely, ids = _likeliest(probs, num_likely)
+    likely = torch.where(torch.arange(num_likely, device=probs.device) < top_k, likely, 0.0)
+    num_possible = torch.minimum(top_k, (probs > 0).sum(dim=-1, keepdim=True))
+    holds_top_k = (likely > 0).sum(dim=-1, keepdim=True) >= num_possible
+    cumulative = likely.cumsum(dim=-1)
+    seen = cumulative[:, -1:]
+    total = torch.where(top_k < vocab_size, seen, probs.sum(dim=-1, keepdim=True))
+    kept = cumulative - likely <= top_p * total  # the token that crosses top_p stays in
+    likely = torch.where(kept, likely, 0.0)
+    cumulative = likely.cumsum(dim=-1)
+    mass = torch.where(top_p < 1, cumulative[:, -1:], total)
+    index = torch.searchsorted(cumulative, uniform * mass, right=True)
+    num_kept = (likely > 0).sum(dim=-1, keepdim=True)
+    index = torch.minimum(index, num_kept - 1).clamp_(min=0)  # rounding must not leave the nucleus
+    reaches = seen > torch.where(top_p < 1, top_p * total, uniform * mass)
+    is_sure = torch.where(top_k < vocab_size, holds_top_k, reaches)
+    return ids.gather(1, index)[:, 0], is_sure[:, 0] | (num_likely == vocab_size)
+
+
+def _likeliest(probs: Tensor, num: int) -> tuple[Tensor, Tensor]:
+    """The beginning of a stable sort by falling probability: [S, num] probabilities and ids.
+
+    Tokens as likely as the last one count as 0, because others as likely may have been left out.
+    """
+    if num == probs.shape[-1]:
+        return probs.sort(dim=-1, descending=True, stable=True)
+    likely, ids = probs.topk(num, dim=-1)
+    ids, order = ids.sort(dim=-1)
+    likely, order = likely.gather(1, order).sort(dim=-1, descending=True, stable=True)
+    return torch.where(likely > likely[:, -1:], likely, 0.0), ids.gather(1, order)
