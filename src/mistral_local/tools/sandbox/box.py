@@ -23,7 +23,6 @@ from mistral_local.tools.sandbox.job import Job
 from mistral_local.tools.sandbox.limits import MIB
 from mistral_local.tools.sandbox.outlet import Outlet
 
-NOBODY = 65534
 _SECONDS_TO_DIE = 10.0
 _MAX_STATUS = 1 << 16
 _REPLY_BYTES = 4

@@ -9,12 +9,11 @@ from pathlib import Path
 
 from mistral_local.errors import SandboxUnavailableError
 
-OLDEST = (3, 11)
 _SYSTEM_PYTHON = "/usr/bin/python3"
 _DESCRIBE = """
-import json, os, sys
+import importlib.util, json, os, sys
 base = os.path.realpath(sys._base_executable or sys.executable)
-print(json.dumps([list(sys.version_info[:2]), sys.executable, base, sys.prefix, sys.base_prefix]))
+print(json.dumps([list(sys.version_info[:2]), bool(importlib.util.find_spec({module!r})), sys.executable, base, sys.prefix, sys.base_prefix]))
 """
 
 
@@ -57,12 +56,16 @@ class Interpreter:
         return arguments
 
 
-def find_interpreter(python: str | None, *, user: int | None) -> Interpreter:
+def find_interpreter(
+    python: str | None, *, user: int | None, oldest: tuple[int, int] = (3, 11), module: str | None = None
+) -> Interpreter:
     """Describe the interpreter to use: the one asked for; else the running one, or the system's if that is unreadable.
 
     Args:
         python: path of an interpreter, or None.
         user: the uid (and gid) that the sandbox runs as; None is our own.
+        oldest: the first version that will do.
+        module: what it must have installed.
 
     Raises:
         SandboxUnavailableError: if there is none that this user can start, or it is too old.
@@ -71,12 +74,13 @@ def find_interpreter(python: str | None, *, user: int | None) -> Interpreter:
     reasons = []
     for candidate in candidates:
         try:
-            return _describe(candidate, user=user)
+            return _describe(candidate, user, oldest, module)
         except _UnusableInterpreterError as error:
             reasons.append(f"{candidate} {error}")
     raise SandboxUnavailableError(
-        f"the sandbox has no Python: {'; '.join(reasons)}. Name one that is >= 3.11 and that every user may read, "
-        "for example --sandbox_python /usr/bin/python3"
+        f"the sandbox has no Python: {'; '.join(reasons)}. Name one that is >= {oldest[0]}.{oldest[1]} "
+        f"and that every user may read{f', and has {module}' if module else ''}, with --sandbox_python, for example "
+        "--sandbox_python /usr/bin/python3"
     )
 
 
@@ -84,16 +88,20 @@ class _UnusableInterpreterError(Exception):
     pass
 
 
-def _describe(path: str, *, user: int | None) -> Interpreter:
+def _describe(path: str, user: int | None, oldest: tuple[int, int], module: str | None) -> Interpreter:
     if not Path(path).is_absolute():
         raise _UnusableInterpreterError("is not an absolute path")
-    output = _output_as_user([path, "-I", "-c", _DESCRIBE], user=user)
+    output = _output_as_user([path, "-I", "-c", _DESCRIBE.format(module=module or "sys")], user=user)
     try:
-        version, *paths = json.loads(output)
+        version, has_module, *paths = json.loads(output)
     except ValueError as error:
         raise _UnusableInterpreterError("is not a Python") from error
-    if tuple(version) < OLDEST:
-        raise _UnusableInterpreterError(f"is Python {version[0]}.{version[1]}, 3.11 or newer is needed")
+    if tuple(version) < oldest:
+        raise _UnusableInterpreterError(
+            f"is Python {version[0]}.{version[1]}, {oldest[0]}.{oldest[1]} or newer is needed"
+        )
+    if not has_module:
+        raise _UnusableInterpreterError(f"has no {module}")
     return Interpreter(*paths)
 
 

@@ -1,26 +1,22 @@
 """The default backend: each program in a bubblewrap sandbox of its own."""
 
-import os
 import platform
 import sys
 import threading
 import time
-from pathlib import Path
 
 from mistral_local.errors import SandboxError, SandboxUnavailableError
 from mistral_local.tools.sandbox import seccomp
-from mistral_local.tools.sandbox.box import NOBODY, Box, Event, Host
+from mistral_local.tools.sandbox.box import Box, Event, Host
 from mistral_local.tools.sandbox.bubblewrap import find_bubblewrap
 from mistral_local.tools.sandbox.diagnosis import explain_failure
 from mistral_local.tools.sandbox.interpreter import find_interpreter
 from mistral_local.tools.sandbox.job import Job
 from mistral_local.tools.sandbox.limits import MIB
 from mistral_local.tools.sandbox.probe import Probe
-from mistral_local.tools.sandbox.result import ExecResult
+from mistral_local.tools.sandbox.result import KILLED_EXIT_CODE, TIMEOUT_EXIT_CODE, ExecResult, with_reason
+from mistral_local.tools.sandbox.user import sandbox_user
 from mistral_local.tools.sandbox.work_folder import read_files
-
-TIMEOUT_EXIT_CODE = 124  # as timeout(1)
-KILLED_EXIT_CODE = 137
 
 
 class NativeBackend:
@@ -89,7 +85,7 @@ def read_result(box: Box, event: Event, job: Job, started: float) -> ExecResult:
         files, left_out = read_files(box.work_folder, job.files, max_bytes=limits.disk_mb * MIB)
     return ExecResult(
         stdout=box.stdout.text,
-        stderr=_with_reason(box.stderr.text, reason),
+        stderr=with_reason(box.stderr.text, reason),
         exit_code=exit_code,
         timed_out=event is Event.DEADLINE,
         truncated=box.is_overflown,
@@ -97,13 +93,6 @@ def read_result(box: Box, event: Event, job: Job, started: float) -> ExecResult:
         files=files,
         files_left_out=left_out,
     )
-
-
-def _with_reason(stderr: str, reason: str) -> str:
-    if not reason:
-        return stderr
-    separator = "\n" if stderr and not stderr.endswith("\n") else ""
-    return f"{stderr}{separator}[{reason}]\n"
 
 
 def _find_host(python: str | None) -> Host:
@@ -114,25 +103,9 @@ def _find_host(python: str | None) -> Host:
         raise SandboxUnavailableError(
             f"the system call filter knows {' and '.join(seccomp.machines())}, this is {machine}; try --sandbox wasm"
         )
-    user = _sandbox_user()
+    user = sandbox_user()
     bwrap = find_bubblewrap()
     return Host(bwrap, find_interpreter(python, user=user), user, seccomp.filter_program(machine))
-
-
-def _sandbox_user() -> int | None:
-    """The user to start bubblewrap as; None is our own.
-
-    Root's bubblewrap would keep the host's uid 0, which owns much of /proc/sys and has no limit of processes.
-    """
-    if os.geteuid() != 0:
-        return None
-    ranges = [tuple(map(int, line.split())) for line in Path("/proc/self/uid_map").read_text().splitlines()]
-    if not any(first <= NOBODY < first + count for first, _, count in ranges):
-        raise SandboxUnavailableError(
-            f"root must become user {NOBODY} to build a sandbox, and there is none in this user namespace "
-            "(/proc/self/uid_map); run as an ordinary user, or try --sandbox wasm"
-        )
-    return NOBODY
 
 
 def _probe(host: Host) -> None:

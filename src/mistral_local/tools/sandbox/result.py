@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+TIMEOUT_EXIT_CODE = 124  # as timeout(1)
+KILLED_EXIT_CODE = 137
+
 
 @dataclass(frozen=True, slots=True)
 class ExecResult:
@@ -27,3 +30,11 @@ class ExecResult:
     duration: float = 0.0
     files: Mapping[str, bytes] = field(default_factory=dict)
     files_left_out: tuple[str, ...] = ()
+
+
+def with_reason(stderr: str, reason: str) -> str:
+    """Add why the sandbox stopped a program, if it did, as a line of its own."""
+    if not reason:
+        return stderr
+    separator = "\n" if stderr and not stderr.endswith("\n") else ""
+    return f"{stderr}{separator}[{reason}]\n"

@@ -3,7 +3,7 @@
 import math
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -14,6 +14,12 @@ from mistral_local.tools.sandbox.limits import MIB, Limits
 from mistral_local.tools.sandbox.native import NativeBackend
 from mistral_local.tools.sandbox.result import ExecResult
 from mistral_local.tools.sandbox.session import Session
+from mistral_local.tools.sandbox.wasm import WasmBackend
+
+_BACKENDS: dict[str, Callable[[str | None], NativeBackend | WasmBackend]] = {
+    "bubblewrap": NativeBackend,
+    "wasm": WasmBackend,
+}
 
 
 class Sandbox:
@@ -25,19 +31,30 @@ class Sandbox:
     Nothing starts before the first program; that one proves first that the sandbox holds here.
 
     Args:
+        backend: bubblewrap (Linux), or wasm (a WebAssembly interpreter; slower, and not all of Python).  There is no
+            other: where the backend cannot be, nothing is run.
         python: path of the interpreter inside, >= 3.11; None takes the running one, or /usr/bin/python3 if the
-            sandbox's user may not read that.
+            sandbox's user may not read that.  For wasm the interpreter that has pyeryx, >= 3.12.
         max_parallel: programs that run at the same time; more wait.  None is one per core.
         max_sessions: sessions that hold memory at the same time; more are refused.
     """
 
-    def __init__(self, *, python: str | None = None, max_parallel: int | None = None, max_sessions: int = 8) -> None:
+    def __init__(
+        self,
+        *,
+        backend: str = "bubblewrap",
+        python: str | None = None,
+        max_parallel: int | None = None,
+        max_sessions: int = 8,
+    ) -> None:
         num_parallel = max_parallel if max_parallel is not None else os.cpu_count() or 1
         if num_parallel < 1:
             raise UsageError(f"max_parallel: expected at least 1, got {max_parallel}")
         if max_sessions < 0:
             raise UsageError(f"max_sessions: expected at least 0, got {max_sessions}")
-        self._backend = NativeBackend(python)
+        if backend not in _BACKENDS:
+            raise UsageError(f"sandbox: expected one of {', '.join(_BACKENDS)}, got {backend!r}")
+        self._backend = _BACKENDS[backend](python)
         self._places = threading.BoundedSemaphore(num_parallel)
         self._sessions = threading.BoundedSemaphore(max_sessions)
         self._threads = ThreadPoolExecutor(num_parallel, thread_name_prefix="mistral_local sandbox")
@@ -114,9 +131,12 @@ class Sandbox:
 
         Raises:
             RequestError: if an argument is out of range.
+            UsageError: with the wasm backend, which has no sessions.
         """
         if not 0 < idle_timeout < math.inf:
             raise RequestError(f"idle_timeout: expected seconds above 0, got {idle_timeout}")
+        if not isinstance(self._backend, NativeBackend):
+            raise UsageError("sessions need the bubblewrap backend")
         limits = Limits(timeout=timeout, memory_mb=memory_mb, max_output=max_output, disk_mb=disk_mb, pids=pids)
         return Session(
             Job(code="", limits=limits, env=env or {}),
