@@ -128,7 +128,7 @@ def test_the_flags_of_the_predecessor_keep_their_names():
 def test_the_set_of_flags_is_what_is_listed_here():
     assert list(flags_of(entry.CHAT.load_function())) == [
         "model_path", "instruct", "prompt", "system", "max_tokens", "temperature", "top_p", "seed", "lora_path", "tools",
-            "python", "approve",
+            "python", "sandbox", "sandbox_python", "approve",
         "device", "dtype", "num_threads", "max_context", "kv_memory", "speculate",
         "num_pipeline_ranks", "stats", "json", "history", "color",
     ]  # fmt: skip

@@ -127,6 +127,9 @@ def test_json_is_one_object_with_the_results(run: Callable[..., tuple[int, str, 
         (["-i", "--tools", "{file}"], "nobody is there to approve calls; --approve auto runs them without asking"),
         (["--tools", "{file}"], "--tools needs --instruct"),
         (["--python"], "--python needs --instruct"),
+        (["-i", "--sandbox", "wasm"], "--sandbox and --sandbox_python need --python"),
+        (["-i", "--sandbox_python", "/usr/bin/python3"], "--sandbox and --sandbox_python need --python"),
+        (["-i", "--python", "--sandbox", "none"], "--sandbox: expected bubblewrap or wasm, got 'none'"),
         (["-i", "--tools", "none.py"], "cannot read none.py: no such file"),
         (["-i", "--tools", "{folder}/empty.py"], "has no tools"),
         (["-i", "--tools", "{folder}/broken.py"], "broken.py cannot be run: ZeroDivisionError: division by zero"),
@@ -257,13 +260,25 @@ def test_python_without_a_sandbox_is_refused_and_runs_nothing(
 ) -> None:
     from mistral_local.tools import sandbox
 
-    def unavailable(code: str, **limits: object) -> None:
+    def unavailable(self: object, code: str, **limits: object) -> None:
         raise SandboxUnavailableError("no sandbox: bubblewrap is not installed")
 
-    monkeypatch.setattr(sandbox, "run", unavailable)
+    monkeypatch.setattr(sandbox.Sandbox, "run", unavailable)
     code, out, err = run("-i", "-p", "call", "--python", "--approve", "auto")
     assert (code, out) == (1, "")
     assert err == "Error: no sandbox: bubblewrap is not installed\n"
+    assert not cli_fake.LOADED
+
+
+@pytest.mark.parametrize("backend", ["bubblewrap", "wasm"])
+def test_the_chosen_interpreter_of_the_sandbox_must_be_there(
+    run: Callable[..., tuple[int, str, str]], backend: str
+) -> None:
+    flags = ["-i", "-p", "call", "--approve", "auto", "--python", "--sandbox", backend, "--sandbox_python", "/none"]
+    code, out, err = run(*flags)
+    assert (code, out) == (1, "")
+    assert err.startswith("Error: ")
+    assert "/none does not exist" in err or "bubblewrap >= 0.8 not found" in err
     assert not cli_fake.LOADED
 
 

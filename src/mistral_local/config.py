@@ -7,6 +7,7 @@ from typing import Literal
 from mistral_local.errors import UsageError
 
 Speculation = Literal["off", "ngram"]
+SandboxBackend = Literal["bubblewrap", "wasm"]
 """How tokens are guessed ahead: not at all, or by n-gram lookup in what the sequence holds."""
 
 NGRAM_GUESSES = 8

@@ -42,7 +42,7 @@ def place() -> Iterator[Path]:
     folder.chmod(0o755)
     package = folder / "source" / "mistral_local"
     shutil.copytree(SOURCE / "tools", package / "tools", ignore=shutil.ignore_patterns("__pycache__"))
-    for file in (SOURCE / "__init__.py", SOURCE / "errors.py"):
+    for file in (SOURCE / "__init__.py", SOURCE / "config.py", SOURCE / "errors.py"):
         shutil.copy(file, package)
     for file in (HERE / "driver.py", HERE / "leftovers.py"):
         shutil.copy(file, folder / "source")

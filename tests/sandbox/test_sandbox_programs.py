@@ -12,7 +12,7 @@ import pytest
 
 from mistral_local.tools.sandbox import Sandbox, run
 
-pytestmark = [pytest.mark.bwrap, pytest.mark.usefixtures("nothing_left")]
+pytestmark = pytest.mark.bwrap
 
 PROGRAMS = {
     "json": ("import json; print(json.dumps(json.loads('{\"a\": [1, 2.5, null]}')))", '{"a": [1, 2.5, null]}'),
@@ -84,6 +84,7 @@ def test_it_works_with(name: str, driver: str, request: pytest.FixtureRequest) -
     assert answer["left"] == []
 
 
+@pytest.mark.usefixtures("nothing_left")
 def test_what_is_refused_says_so_as_a_permission_error() -> None:
     for code in (
         "import socket; socket.create_connection(('1.1.1.1', 80))",

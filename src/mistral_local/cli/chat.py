@@ -13,7 +13,7 @@ from mistral_local.cli.session import Session
 from mistral_local.cli.terminal_keys import silent_keyboard
 from mistral_local.cli.toolbox import Toolbox, open_toolbox
 from mistral_local.cli.writers import JsonWriter
-from mistral_local.config import Speculation
+from mistral_local.config import SandboxBackend, Speculation
 from mistral_local.errors import UsageError
 from mistral_local.tasks.options import GenerationOptions
 
@@ -31,6 +31,8 @@ def chat(
     lora_path: str | None = None,
     tools: str | None = None,
     python: bool = False,
+    sandbox: SandboxBackend = "bubblewrap",
+    sandbox_python: str | None = None,
     approve: Approve = "ask",
     device: str | None = None,
     dtype: str | None = None,
@@ -58,6 +60,8 @@ def chat(
         lora_path: LoRA adapter (safetensors file) to merge into the weights
         tools: FILE.py whose @tool functions the model may call, or a JSON file of tools as in the Mistral API, whose calls are shown and not run
         python: let the model run Python in the sandbox, by the tool exec_python
+        sandbox: bubblewrap, or wasm where that cannot be; wasm is slower and lacks some of Python
+        sandbox_python: interpreter in the sandbox; without it this one, or /usr/bin/python3 if it is root's alone
         approve: ask before each call is run, or run them all
         device: cpu, cuda, cuda:1 ...; without it cuda if there is one
         dtype: float32, bfloat16 or float16; without it as stored
@@ -79,7 +83,7 @@ def chat(
     folder = find_placement(model_path, num_pipeline_ranks)
     options = GenerationOptions(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
     conversation = _conversation(instruct=instruct, system=system, tools=tools, python=python)
-    toolbox = open_toolbox(tools, python=python)
+    toolbox = open_toolbox(tools, python=python, sandbox=sandbox, sandbox_python=sandbox_python)
     one_prompt = find_prompt(prompt, console.note)
     approval = _approval(console, approve, toolbox)
     if json and one_prompt is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mistral_local.cli.conversation import read_json
+from mistral_local.config import SandboxBackend
 from mistral_local.errors import ToolError, UsageError
 
 if TYPE_CHECKING:
@@ -29,16 +30,22 @@ class Toolbox:
     registry: ToolRegistry | None = None
 
 
-def open_toolbox(file: str | None, *, python: bool) -> Toolbox | None:
+def open_toolbox(
+    file: str | None, *, python: bool, sandbox: SandboxBackend = "bubblewrap", sandbox_python: str | None = None
+) -> Toolbox | None:
     """Read the tools that the flags name; None if there are none.
 
     Args:
         file: FILE.py with @tool functions, which are run, or a JSON file with definitions, which are only shown.
         python: whether exec_python is one of them.
+        sandbox: where exec_python runs what the model writes.
+        sandbox_python: the interpreter in there.
 
     Raises:
         UsageError: if the file holds no tools, or there is no sandbox for exec_python.
     """
+    if not python and (sandbox != "bubblewrap" or sandbox_python is not None):
+        raise UsageError("--sandbox and --sandbox_python need --python")
     if file is None and not python:
         return None
     if file is not None and not file.endswith(".py"):
@@ -47,11 +54,13 @@ def open_toolbox(file: str | None, *, python: bool) -> Toolbox | None:
         return Toolbox(read_definitions(Path(file)))
     from mistral_local.tools.exec_python import check_sandbox, make_exec_python
     from mistral_local.tools.registry import ToolRegistry
+    from mistral_local.tools.sandbox import Sandbox
 
     tools = read_functions(Path(file)) if file is not None else []
     if python:
-        check_sandbox()
-        tools.append(make_exec_python())
+        box = Sandbox(backend=sandbox, python=sandbox_python)
+        check_sandbox(box)
+        tools.append(make_exec_python(box=box))
     try:
         registry = ToolRegistry(tools)
     except ToolError as error:

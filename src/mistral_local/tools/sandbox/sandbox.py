@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from mistral_local.config import SandboxBackend
 from mistral_local.errors import RequestError, SandboxError, UsageError
 from mistral_local.tools.sandbox.cancel import aawait_or_stop
 from mistral_local.tools.sandbox.job import Job
@@ -16,7 +17,7 @@ from mistral_local.tools.sandbox.result import ExecResult
 from mistral_local.tools.sandbox.session import Session
 from mistral_local.tools.sandbox.wasm import WasmBackend
 
-_BACKENDS: dict[str, Callable[[str | None], NativeBackend | WasmBackend]] = {
+_BACKENDS: dict[SandboxBackend, Callable[[str | None], NativeBackend | WasmBackend]] = {
     "bubblewrap": NativeBackend,
     "wasm": WasmBackend,
 }
@@ -42,7 +43,7 @@ class Sandbox:
     def __init__(
         self,
         *,
-        backend: str = "bubblewrap",
+        backend: SandboxBackend = "bubblewrap",
         python: str | None = None,
         max_parallel: int | None = None,
         max_sessions: int = 8,
@@ -53,7 +54,7 @@ class Sandbox:
         if max_sessions < 0:
             raise UsageError(f"max_sessions: expected at least 0, got {max_sessions}")
         if backend not in _BACKENDS:
-            raise UsageError(f"sandbox: expected one of {', '.join(_BACKENDS)}, got {backend!r}")
+            raise UsageError(f"--sandbox: expected {' or '.join(_BACKENDS)}, got {backend!r}")
         self._backend = _BACKENDS[backend](python)
         self._places = threading.BoundedSemaphore(num_parallel)
         self._sessions = threading.BoundedSemaphore(max_sessions)
