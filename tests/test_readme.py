@@ -29,8 +29,11 @@ def test_the_tool_example_runs_the_function() -> None:
     assert "21 degrees in" in out.splitlines()[-1]
 
 
-def test_the_token_examples_follow_instructions_call_a_function_and_fill_in() -> None:
-    out = run("\n".join(python_examples()[2:]))
+def test_the_token_examples_follow_instructions_call_a_function_fill_in_and_run_many() -> None:
+    *examples, engine = python_examples()[2:]
+    out = run("\n".join([*examples, "print('-----')", engine]))
+    out, many = out.split("-----\n")
+    assert float(many.split()[-1]) > 0.5, "64 prompts with a common beginning"
     answer, call, function = out.split("\n", 1)[0], out, out[out.index("def add(") :]
     assert answer.strip()
     name, arguments = call.split("[TOOL_CALLS]")[1].split("\n")[0].split("[ARGS]")
