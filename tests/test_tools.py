@@ -257,12 +257,13 @@ def test_a_long_result_is_cut_and_says_so() -> None:
     assert result.content == "xxxxxxxxxx\n[cut: 5000 characters in all]"
 
 
-def test_exec_python_has_the_definition_of_the_guide() -> None:
+def test_exec_python_has_the_definition_of_the_guide_and_says_what_is_missing() -> None:
     assert make_exec_python().definition() == {
         "type": "function",
         "function": {
             "name": "exec_python",
-            "description": "Execute Python to solve problems. Always print output to stdout.",
+            "description": "Execute Python to solve problems. Always print output to stdout. "
+            "There is no network and no subprocess.",
             "parameters": {
                 "type": "object",
                 "properties": {"code": {"type": "string", "description": "The Python code to execute."}},

@@ -7,7 +7,7 @@ from typing import Annotated
 from mistral_local.tools import sandbox
 from mistral_local.tools.tool import Tool, tool
 
-DESCRIPTION = "Execute Python to solve problems. Always print output to stdout."
+DESCRIPTION = "Execute Python to solve problems. Always print output to stdout. There is no network and no subprocess."
 CODE = "The Python code to execute."
 
 
