@@ -16,6 +16,7 @@ import torch
 import transformers
 
 from mistral_local.bench.load import Request, Workload, measure_load
+from mistral_local.bench.report import cpu_name
 from mistral_local.transformer import Transformer
 
 STATIC_BATCH = 8
@@ -78,7 +79,7 @@ def main() -> None:
         report = {
             "requests": options.requests, "prompt_tokens": sum(len(request.prompt) for request in requests),
             "new_tokens": num_new, "max_num_seqs": options.max_num_seqs, "static_batch": STATIC_BATCH,
-            "threads": torch.get_num_threads(), "torch": torch.__version__, "transformers": transformers.__version__,
+            "cpu": cpu_name(), "threads": torch.get_num_threads(), "torch": torch.__version__, "transformers": transformers.__version__,
             "rounds": rounds,
         }  # fmt: skip
         options.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

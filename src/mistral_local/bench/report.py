@@ -133,7 +133,7 @@ def _conditions(name: str, model: Transformer) -> dict[str, Any]:
     return {
         "model": name,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
         "cores": os.cpu_count(),
         "threads": 1 if runs_on_one_thread(model) else torch.get_num_threads(),
         "python": platform.python_version(),
@@ -143,7 +143,8 @@ def _conditions(name: str, model: Transformer) -> dict[str, Any]:
     }
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """What the processor calls itself."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
