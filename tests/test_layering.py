@@ -25,6 +25,7 @@ ALLOWED = {
     "engine": {"model", "kvcache", "attention", "sampling", "memory"},
     "tools": {"tokenizer"},
     "demo": set(),
+    "hub": set(),
     "tasks": {"tokenizer", "sampling", "engine", "tools", "model", "demo", "memory"},
     "generate": {"engine", "model", "sampling"},
     "transformer": {"model"},
@@ -35,6 +36,7 @@ ALLOWED = {
     "cli": {
         "inspect",
         "bench",
+        "hub",
         "tasks",
         "tools",
         "demo",
@@ -47,7 +49,7 @@ ALLOWED = {
     },
     "__init__": {"tasks", "model", "tools"},
 }
-WITHOUT_TORCH = {"errors", "args", "config", "tokenizer", "tools", "demo"}
+WITHOUT_TORCH = {"errors", "args", "config", "tokenizer", "tools", "demo", "hub"}
 
 
 def files() -> list[Path]:

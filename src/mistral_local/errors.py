@@ -2,6 +2,7 @@
 
 MistralLocalError                exit code 1  something failed while running
 ├── UsageError                              2  a flag, option or command that cannot be
+│   └── LicenceError                           terms that must be accepted first
 ├── RequestError (ValueError)               2  a request that cannot be served
 │   ├── EmptyPromptError                       no tokens to start from
 │   ├── PromptTooLongError                     prompt (and answer) exceed the context
@@ -14,7 +15,12 @@ MistralLocalError                exit code 1  something failed while running
 │   ├── UnsupportedCheckpointError             understood, but not implemented
 │   ├── WeightsError                           tensors and the files they are in
 │   ├── TokenizerError                         tokenizer files
-│   └── AdapterError                           a LoRA file
+│   ├── AdapterError                           a LoRA file
+│   └── ArchiveError                           an archive that is damaged or not safe to unpack
+├── DownloadError                           5  the network, or the server at its other end
+├── ChecksumError                           6  bytes that are not those that were published
+├── DiskSpaceError                          1  the disk is full, or would be
+├── DownloadBusyError                       1  another process downloads to the same folder
 ├── EngineBusyError                         1  too many requests wait already
 ├── SandboxError                            1  a program could not be run in the sandbox
 │   └── SandboxUnavailableError                there is no sandbox on this machine; nothing was run
@@ -35,6 +41,10 @@ class UsageError(MistralLocalError):
     """A flag, option or command that does not exist or cannot have this value."""
 
     exit_code = 2
+
+
+class LicenceError(UsageError):
+    """A model whose licence restricts its use, and was not accepted."""
 
 
 class RequestError(MistralLocalError, ValueError):
@@ -101,6 +111,30 @@ class TokenizerError(CheckpointError):
 
 class AdapterError(CheckpointError):
     """A LoRA file cannot be merged into this model."""
+
+
+class ArchiveError(CheckpointError):
+    """An archive that is damaged, holds no checkpoint, or has a member that is not safe to unpack; nothing is in place."""
+
+
+class DownloadError(MistralLocalError):
+    """What was asked for could not be had over the network; what has come is kept."""
+
+    exit_code = 5
+
+
+class ChecksumError(MistralLocalError):
+    """A file is not the one that was published."""
+
+    exit_code = 6
+
+
+class DiskSpaceError(MistralLocalError):
+    """The disk is full, or would be before the end."""
+
+
+class DownloadBusyError(MistralLocalError):
+    """Another process downloads to the same folder."""
 
 
 class EngineBusyError(MistralLocalError):
