@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -233,3 +234,28 @@ class TestBuilding:
         folder.mkdir()
         folder.chmod(0o777)
         assert native_build.build().parent != folder
+
+
+@needs_kernels
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the flag names an x86 level")
+@torch.inference_mode()
+def test_a_cpu_without_bfloat16_instructions_computes_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The portable half of kernels.c, compiled for a CPU of 2013."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    flags = tuple("-march=x86-64-v3" if flag == "-march=native" else flag for flag in native_build.FLAGS)
+    monkeypatch.setattr(native_build, "FLAGS", (*flags, "-Wno-psabi"))
+    portable, usual = native.NativeKernels(ctypes.CDLL(str(native_build.build()))), native.native_kernels()
+    assert usual is not None
+    x, weight, q = randn(5, 130), randn(33, 130), randn(3, 8, 64)
+    assert largest_error(portable.linears(x, [weight])[0], usual.linears(x, [weight])[0]) < 0.01
+    norm = randn(96)
+    assert (
+        largest_error(
+            portable.rms_norm(x[:, :96].contiguous(), norm, 1e-5), rms_norm(x[:, :96].contiguous(), norm, 1e-5)
+        )
+        < 0.01
+    )
+    keys, values = randn(2, 600, 2, 64).unbind()
+    queries = (ctypes.c_int64 * 15)(0, 0, 600, 0, 0, 1, 17, 300, 0, 0, 2, 0, 1, 0, 0)
+    ours, theirs = (kernels.attend(q, keys, values, queries, 3) for kernels in (portable, usual))
+    assert largest_error(ours, theirs) < 0.01
