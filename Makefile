@@ -1,4 +1,5 @@
 # make demo    install into .venv, then chat, complete code and call a function with the bundled model
+# make serve   the same model behind HTTP: http://127.0.0.1:8000
 # make test    what a contributor runs (<= 10 minutes on two cores)
 # make check   format, lint, types
 # make test-all, make test-gpu    everything; what needs a CUDA device
@@ -11,10 +12,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SOURCES := src tests scripts one_file_ref.py
 
-.PHONY: demo test test-all test-gpu check format bench clean
+.PHONY: demo serve test test-all test-gpu check format bench clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python -m mistral_local.cli.showcase
+
+serve: $(VENV)/installed
+	@$(PIP) install -c constraints.txt -e ".[server]"
+	@$(BIN)/mistral-serve
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m "not long and not gpu"
@@ -62,5 +67,5 @@ $(VENV)/installed: $(VENV)/torch pyproject.toml
 
 $(VENV)/installed-dev: $(VENV)/installed
 	@echo "Installing what the tests need"
-	@$(PIP) install -c constraints.txt -e ".[dev]"
+	@$(PIP) install -c constraints.txt -e ".[dev,clients]"
 	@touch $@

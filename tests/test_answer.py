@@ -14,7 +14,7 @@ import mistral_local.errors
 from mistral_local.engine.async_engine import AsyncEngine
 from mistral_local.tasks.answer import collect
 from mistral_local.tasks.answer_parser import AnswerParser, ends_in_reasoning
-from mistral_local.tasks.async_answer import stream_answer
+from mistral_local.tasks.async_answer import start_answer
 from mistral_local.tasks.llm import LLM
 from mistral_local.tasks.outputs import (
     Answer,
@@ -133,7 +133,7 @@ def test_the_event_loop_gives_the_events_of_the_plain_road(llm: LLM, options: di
 
     async def main() -> list[Event]:
         async with AsyncEngine(llm._engine) as engine:
-            return [event async for event in stream_answer(engine, llm.prepare_chat(USER, **request))]
+            return [event async for event in await start_answer(engine, llm.prepare_chat(USER, **request))]
 
     assert without_times(asyncio.run(main())) == without_times(expected)
     assert not llm._engine.has_work

@@ -33,8 +33,10 @@ ALLOWED = {
     "main": {"model", "generate", "cli"},
     "bench": {"engine", "model", "sampling", "kvcache", "memory"},
     "inspect": {"weights", "tokenizer", "tools", "tasks", "model"},
+    "server": {"tasks", "tools", "engine", "sampling"},
     "cli": {
         "inspect",
+        "server",
         "bench",
         "hub",
         "tasks",

@@ -55,6 +55,15 @@ DEMO = Command(
     ),
     shorts={"m": "max_tokens", "t": "temperature", "l": "lora_path", "n": "num_pipeline_ranks"},
 )
+SERVE = Command(
+    name="mistral-serve",
+    target="mistral_local.cli.serve:serve",
+    examples=(
+        ("mistral-serve", "serve the bundled demo checkpoint at http://127.0.0.1:8000"),
+        ("mistral-serve $M7B_DIR --port 8080", "serve a checkpoint to this machine"),
+        ("mistral-serve $M7B_DIR --host 0.0.0.0 --api_key_file key.txt", "serve it to others who have the key"),
+    ),
+)
 BENCH = Command(
     name="mistral-bench",
     target="mistral_local.cli.bench:run",
@@ -109,6 +118,11 @@ def chat() -> int:
 def demo() -> int:
     """Run mistral-demo."""
     return run_command(DEMO, sys.argv[1:])
+
+
+def serve() -> int:
+    """Run mistral-serve."""
+    return run_command(SERVE, sys.argv[1:])
 
 
 def bench() -> int:

@@ -1,6 +1,7 @@
 """The environment variables that the commands read; they are read here only.
 
 MISTRAL_MODEL             folder of checkpoint folders: a bare name is looked up in it
+MISTRAL_LOCAL_API_KEY     the key that clients of mistral-serve must show, if no flag names one
 MISTRAL_LOCAL_NOHISTORY   set to anything but nothing: mistral-chat keeps no history file
 XDG_STATE_HOME            where the history file goes (default ~/.local/state)
 NO_COLOR                  set to anything but nothing: no colours unless asked for by --color
@@ -16,6 +17,11 @@ def models_folder() -> Path | None:
     """Return the folder of checkpoint folders, if the user named one."""
     folder = os.environ.get("MISTRAL_MODEL")
     return Path(folder).expanduser() if folder else None
+
+
+def server_key() -> str | None:
+    """Return the key of the server, if the user set one."""
+    return os.environ.get("MISTRAL_LOCAL_API_KEY") or None
 
 
 def history_file() -> Path | None:

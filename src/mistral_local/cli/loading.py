@@ -1,7 +1,8 @@
 """Load the model that a command was asked for."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mistral_local.cli.console import Console, can_redraw
 from mistral_local.cli.environment import num_processes
@@ -11,6 +12,8 @@ from mistral_local.errors import UsageError
 
 if TYPE_CHECKING:
     from mistral_local.tasks.llm import LLM
+
+T = TypeVar("T")
 
 
 def find_placement(model_path: str | None, num_pipeline_ranks: int) -> Path | None:
@@ -41,8 +44,15 @@ def load_model(folder: Path | None, console: Console, **how: Any) -> "LLM":
         folder: None is the bundled demo checkpoint.
         how: keywords of `mistral_local.load`.
     """
+    from mistral_local.tasks.llm import load  # imports torch
+
+    return show_loading(load, folder, console, **how)
+
+
+def show_loading(load: Callable[..., T], folder: Path | None, console: Console, **how: Any) -> T:
+    """Call `load` with the folder and `how`, and show what it says and how far it has come, as load_model() does."""
     if not can_redraw(console):
-        return _load(folder, note=console.note, **how)
+        return load(folder, note=console.note, **how)
     bar = LoadingBar(console.raw_err)
     bar.start(str(folder or "the demo checkpoint"))
 
@@ -51,12 +61,6 @@ def load_model(folder: Path | None, console: Console, **how: Any) -> "LLM":
         console.note(text)
 
     try:
-        return _load(folder, note=note, progress=bar, **how)
+        return load(folder, note=note, progress=bar, **how)
     finally:
         bar.clear()
-
-
-def _load(folder: Path | None, **how: Any) -> "LLM":
-    from mistral_local.tasks.llm import load  # imports torch
-
-    return load(folder, **how)

@@ -76,6 +76,16 @@ class AsyncEngine:
         self._thread = threading.Thread(target=self._work, name="mistral_local engine", daemon=True)
         self._is_open = False
 
+    @property
+    def max_num_seqs(self) -> int:
+        """Most sequences that run at the same time."""
+        return self._engine.config.max_num_seqs
+
+    @property
+    def is_running(self) -> bool:
+        """Whether sequences are taken and stepped."""
+        return self._is_open and self._thread.is_alive()
+
     async def __aenter__(self) -> Self:
         self._is_open = True
         self._thread.start()

@@ -1,9 +1,15 @@
 """Embeddings: one vector per text, from the last hidden states of the model."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 import torch
 from torch.nn.functional import normalize
 
+from mistral_local.engine.async_engine import AsyncEngine
 from mistral_local.engine.engine import Engine
+from mistral_local.engine.sequence import Sequence
 from mistral_local.errors import MistralLocalError
 from mistral_local.sampling.params import Pooling, SamplingParams
 
@@ -21,8 +27,35 @@ def embed(engine: Engine, prompts: list[list[int]], *, pooling: Pooling) -> list
     Raises:
         RequestError: if a prompt cannot be computed.
     """
-    params = SamplingParams(max_tokens=1, pooling=pooling)
-    sequences = engine.generate(prompts, [params] * len(prompts))
+    return _vectors(engine.generate(prompts, [_params(pooling)] * len(prompts)))
+
+
+async def aembed(engine: AsyncEngine, prompts: list[list[int]], *, pooling: Pooling) -> list[list[float]]:
+    """embed() on an event loop; cancelling it gives up what has not been computed.
+
+    No more prompts are queued at a time than may run together, so that one request does not fill the queue.
+    """
+    sequences: list[Sequence] = []
+    for start in range(0, len(prompts), engine.max_num_seqs):
+        streams = []
+        try:
+            for prompt in prompts[start : start + engine.max_num_seqs]:
+                streams.append(await engine.add(prompt, _params(pooling)))  # noqa: PERF401 - aborted if the next fails
+            for stream in streams:
+                async for _ in stream:
+                    pass
+        finally:
+            for stream in streams:
+                engine.abort(stream)
+        sequences += [stream.sequence for stream in streams]
+    return _vectors(sequences)
+
+
+def _params(pooling: Pooling) -> SamplingParams:
+    return SamplingParams(max_tokens=1, pooling=pooling)
+
+
+def _vectors(sequences: Iterable[Sequence]) -> list[list[float]]:
     vectors = [sequence.pooled for sequence in sequences if sequence.pooled is not None]
     if not all(bool(torch.isfinite(vector).all()) for vector in vectors):
         raise MistralLocalError("the model's hidden states are not finite; the weights may be damaged")

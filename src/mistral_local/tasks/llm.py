@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import torch
-from pydantic import BaseModel
 
-from mistral_local.config import NGRAM_GUESSES, EngineConfig, Speculation, parse_bytes
-from mistral_local.demo.locate import demo_checkpoint
+from mistral_local.config import Speculation
 from mistral_local.engine.engine import Engine
-from mistral_local.errors import AdapterError, RequestError, TokenizerError, UsageError
-from mistral_local.memory import in_words
+from mistral_local.errors import RequestError
 from mistral_local.model.transformer import Transformer
 from mistral_local.sampling.params import Pooling
 from mistral_local.tasks.answer import AnswerStream, collect, collect_all
-from mistral_local.tasks.answer_parser import ends_in_reasoning
-from mistral_local.tasks.chat import chat_request, encode_chat
-from mistral_local.tasks.constraints import Constraint, Constraints, plain_response_format
 from mistral_local.tasks.embeddings import embed
 from mistral_local.tasks.json_answer import SYSTEM as JSON_SYSTEM
 from mistral_local.tasks.json_answer import json_member
+from mistral_local.tasks.loading import describe, load_runtime
 from mistral_local.tasks.messages import Message, plain_message
-from mistral_local.tasks.options import GenerationOptions, read_options
 from mistral_local.tasks.outputs import Answer
 from mistral_local.tasks.prepared import PreparedRequest
-from mistral_local.tokenizer.find import find_tokenizer
+from mistral_local.tasks.request_builder import RequestBuilder, Tools
 from mistral_local.tokenizer.tokenizer import Tokenizer
 from mistral_local.tools.loop import MAX_ROUNDS, Approve, ToolRun, chat_with_tools, max_chars_for
 from mistral_local.tools.tool import Tool
 
-Tools = Iterable[Mapping[str, Any] | BaseModel]
-ToolChoice = str | Mapping[str, Any] | BaseModel
 MAX_CHOICES = 128
 
 
@@ -54,9 +46,8 @@ class LLM:
         note: Callable[[str], None] | None = None,
     ) -> None:
         self._model, self._tokenizer, self._engine = model, tokenizer, engine
-        self._note = note or (lambda _: None)
-        self._constraints = Constraints(tokenizer)
         self.context_length = engine.max_context
+        self._requests = RequestBuilder(tokenizer, self.context_length, note=note)
 
     @overload
     def chat(
@@ -79,7 +70,7 @@ class LLM:
             messages: as in the Mistral API: {"role": ..., "content": ...}, or mistral_common's messages.
             tools: functions that the model may call, as in the Mistral API.
             stream: give out events while the model writes; closing the stream stops it.
-            options: those of prepare_chat().
+            options: those of RequestBuilder.chat().
 
         Raises:
             RequestError: if the conversation or an option cannot be served.
@@ -92,8 +83,7 @@ class LLM:
         """Give n answers to a conversation, each drawn by itself; arguments and errors as in chat()."""
         if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MAX_CHOICES:
             raise RequestError(f"n: expected 1 to {MAX_CHOICES}, got {n!r}")
-        messages, tools = list(messages), None if tools is None else list(tools)
-        return self._answer_all([self.prepare_chat(messages, tools=tools, row=row, **options) for row in range(n)])
+        return self._answer_all(self.prepare_chat(messages, tools=tools, **options).choices(n))
 
     @overload
     def fim(self, prompt: str, suffix: str = "", *, stream: Literal[False] = False, **options: Any) -> Answer: ...
@@ -135,7 +125,7 @@ class LLM:
             max_rounds: most answers of the model.
             approve: sees every call before it runs; a text that it returns refuses the call, and is what the model is
                 told.
-            options: those of prepare_chat(); a seed is drawn and noted in the journal if there is none.  A tool_choice that
+            options: those of RequestBuilder.chat(); a seed is drawn and noted in the journal if there is none.  A tool_choice that
                 asks for a call holds for the first answer only.
 
         Raises:
@@ -162,7 +152,7 @@ class LLM:
         Args:
             system: tells the model what to answer; the default asks for Python code.
             key: the member that is wanted.
-            options: those of prepare_chat(); the answer is held to a JSON object unless response_format says otherwise.
+            options: those of RequestBuilder.chat(); the answer is held to a JSON object unless response_format says otherwise.
 
         Raises:
             AnswerError: if the model's answer holds no JSON object with that member; the answer is in the error.
@@ -172,75 +162,21 @@ class LLM:
         return json_member(self.chat(messages, stream=False, **options).text, key)
 
     def prepare_chat(
-        self,
-        messages: Iterable[Message],
-        *,
-        tools: Tools | None = None,
-        tool_choice: ToolChoice | None = None,
-        parallel_tool_calls: bool | None = None,
-        response_format: Mapping[str, Any] | BaseModel | type[BaseModel] | None = None,
-        reasoning_effort: str | None = None,
-        safe_prompt: bool = False,
-        row: int = 0,
-        **options: Any,
+        self, messages: Iterable[Message], *, tools: Tools | None = None, row: int = 0, **fields: Any
     ) -> PreparedRequest:
         """Encode a conversation for any engine that runs this model; chat() does no more than to run it.
 
-        Args:
-            tool_choice: "auto", "none", "any", "required", or {"type": "function", "function": {"name": ...}}.
-            parallel_tool_calls: whether one answer may hold several calls.
-            response_format: of the answer's text: {"type": "json_object"}, {"type": "json_schema", "json_schema": {...}},
-                or a Pydantic model.
-            reasoning_effort: for tokenizers from v15 on.
-            safe_prompt: put the API's safety prompt before the conversation.
-            row: number of the answer, if several are drawn from one seed.
-            options: fields of GenerationOptions.
-
-        Raises:
-            RequestError: if the conversation or an option cannot be served.
+        Arguments and errors as in RequestBuilder.chat().
         """
-        settings = read_options(options)
-        chat = chat_request(
-            messages,
-            tools,
-            version=self._tokenizer.version,
-            reasons=self._tokenizer.can_reason,
-            safe_prompt=safe_prompt,
-            tool_choice=tool_choice,
-            parallel_tool_calls=parallel_tool_calls,
-            response_format=plain_response_format(response_format),
-            reasoning_effort=reasoning_effort,
-        )
-        tokens = encode_chat(self._tokenizer, chat)
-        for note in chat.notes:
-            self._note(note)
-        constraint = self._constraints.chat(
-            chat.request,
-            settings.form,
-            prefix=chat.prefix,
-            is_thinking=ends_in_reasoning(self._tokenizer, tokens),
-        )
-        return self._prepared(
-            tokens,
-            settings,
-            row=row,
-            constraint=constraint,
-            call_ids=chat.call_ids,
-            prefix=chat.prefix,
-            continues_text=bool(chat.prefix),
-            notes=chat.notes,
-        )
+        return self._requests.chat(messages, tools=tools, row=row, **fields)
 
     def prepare_fim(self, prompt: str, suffix: str = "", *, row: int = 0, **options: Any) -> PreparedRequest:
         """Encode a gap for any engine that runs this model; errors as in fim()."""
-        settings = read_options(options)
-        tokens = self._tokenizer.encode_fim(prompt, suffix)
-        return self._prepared_text(tokens, settings, row=row, continues_text=True)
+        return self._requests.fim(prompt, suffix, row=row, **options)
 
     def prepare_text(self, prompt: str, *, row: int = 0, **options: Any) -> PreparedRequest:
         """Encode plain text for any engine that runs this model; errors as in complete()."""
-        settings = read_options(options)
-        return self._prepared_text(self._tokenizer.encode_text(prompt), settings, row=row, continues_text=bool(prompt))
+        return self._requests.text(prompt, row=row, **options)
 
     def embed(self, texts: list[str], *, pooling: Pooling = "mean") -> list[list[float]]:
         """One vector of length 1 per text, from the model's last hidden states.
@@ -254,44 +190,15 @@ class LLM:
 
     def count_tokens(self, messages: Iterable[Message], *, tools: Tools | None = None) -> int:
         """Prompt tokens of a conversation as it would be sent."""
-        tokenizer = self._tokenizer
-        chat = chat_request(messages, tools, version=tokenizer.version, reasons=tokenizer.can_reason)
-        return len(encode_chat(tokenizer, chat))
+        return self._requests.count_tokens(messages, tools=tools)
 
     def describe(self) -> str:
         """The model in a line: size, dtype, device, tokenizer, context."""
-        args = self._model.args
-        num_parameters = sum(parameter.numel() for parameter in self._model.parameters())
-        experts = f", {args.moe.num_experts} experts" if args.moe else ""
-        return (
-            f"{_short(num_parameters)} parameters, {args.n_layers} layers{experts}, "
-            f"{str(self._model.dtype).removeprefix('torch.')} on {self._model.device}, "
-            f"tokenizer {self._tokenizer.version}, context {self.context_length} tokens, "
-            f"KV cache {self._engine.kv_tokens} tokens ({in_words(self._engine.kv_bytes)})"
-        )
+        return describe(self._model, self._tokenizer, self._engine)
 
     def close(self) -> None:
         """Let go of the weights and the KV cache; the object cannot be used afterwards."""
         del self._engine, self._model
-
-    def _prepared_text(
-        self, tokens: list[int], options: GenerationOptions, *, row: int, continues_text: bool
-    ) -> PreparedRequest:
-        constraint = self._constraints.text(options.form, starts_text=not continues_text)
-        return self._prepared(tokens, options, row=row, constraint=constraint, continues_text=continues_text)
-
-    def _prepared(
-        self, tokens: list[int], options: GenerationOptions, *, row: int, constraint: Constraint, **how: Any
-    ) -> PreparedRequest:
-        params = options.sampling_params(
-            room=self.context_length - len(tokens),
-            eos_id=self._tokenizer.eos_id,
-            row=row,
-            bad_token_ids=constraint.bad_token_ids,
-            grammar=constraint.grammar,
-        )
-        stop = tuple(options.stop)
-        return PreparedRequest(tokenizer=self._tokenizer, tokens=tokens, params=params, stop=stop, **how)
 
     def _answer(self, request: PreparedRequest, *, stream: bool) -> Answer | AnswerStream:
         events = self._start(request)
@@ -308,7 +215,8 @@ class LLM:
                 stream.close()
 
     def _start(self, request: PreparedRequest) -> AnswerStream:
-        sequence = self._engine.add(request.tokens, request.params)
+        wants = request.wants_tokens
+        sequence = self._engine.add(request.tokens, request.params) if wants else request.finished_sequence()
         return AnswerStream(self._engine, sequence, request.reader(sequence))
 
 
@@ -351,68 +259,18 @@ def load(
         OutOfMemoryError: if weights or KV cache do not fit.
         UsageError: if an option cannot be.
     """
-    _check_before_loading(num_threads, lora_path)
-    kv_memory_bytes = None if kv_memory is None else parse_bytes(kv_memory)
-    folder = demo_checkpoint() if folder is None else Path(folder)
-    note = note or (lambda _: None)
-    model = Transformer.from_folder(
-        folder, max_batch_size, device=device, dtype=_dtype(dtype), progress=progress, note=note
-    )
-    tokenizer = _load_tokenizer(folder, model, note)
-    if num_threads is not None:
-        torch.set_num_threads(num_threads)
-    if lora_path is not None:
-        model.load_lora(lora_path)
-    if max_context is None:
-        max_context = model.args.context_length
-        if not model.args.states_context:
-            note(f"context {max_context} tokens ({model.args.context_source}); --max_context changes it")
-    elif max_context > model.args.context_length:
-        note(f"context {max_context} tokens, but the model is made for {model.args.context_length}")
-    config = EngineConfig(
-        max_num_seqs=max_batch_size,
+    runtime = load_runtime(
+        folder,
+        device=device,
+        dtype=dtype,
+        max_batch_size=max_batch_size,
         max_context=max_context,
-        kv_memory_bytes=kv_memory_bytes,
-        max_guesses=NGRAM_GUESSES if speculate == "ngram" else 0,
+        kv_memory=kv_memory,
+        speculate=speculate,
         deterministic=deterministic,
+        lora_path=lora_path,
+        num_threads=num_threads,
+        progress=progress,
+        note=note,
     )
-    engine = Engine(model, config)
-    if engine.max_context < max_context:
-        note(f"memory holds a KV cache of {engine.max_context} tokens, fewer than the context of {max_context}")
-    return LLM(model, tokenizer, engine, note=note)
-
-
-def _load_tokenizer(folder: Path, model: Transformer, note: Callable[[str], None]) -> Tokenizer:
-    choice = find_tokenizer(folder)
-    if choice.others:
-        note(f"{choice.file.name} chosen over {', '.join(file.name for file in choice.others)}")
-    tokenizer = Tokenizer(choice.file)
-    if tokenizer.vocab_size != model.args.vocab_size:
-        raise TokenizerError(
-            f"{choice.file.name} has {tokenizer.vocab_size} tokens, params.json says vocab_size {model.args.vocab_size}"
-        )
-    return tokenizer
-
-
-def _check_before_loading(num_threads: int | None, lora_path: str | Path | None) -> None:
-    """Refuse at once what would be found only after the weights were read."""
-    if num_threads is not None and num_threads < 1:
-        raise UsageError(f"num_threads: expected at least 1, got {num_threads}")
-    if lora_path is not None and not Path(lora_path).is_file():
-        raise AdapterError(f"{lora_path}: no such file")
-
-
-def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
-    if dtype is None or isinstance(dtype, torch.dtype):
-        return dtype
-    found = getattr(torch, dtype, None)
-    if not (isinstance(found, torch.dtype) and found.is_floating_point):
-        raise UsageError(f"dtype: expected float32, float16 or bfloat16, got {dtype!r}")
-    return found
-
-
-def _short(count: int) -> str:
-    for unit, name in ((10**9, "B"), (10**6, "M")):
-        if count >= unit:
-            return f"{count / unit:.1f}{name}"
-    return str(count)
+    return LLM(runtime.model, runtime.tokenizer, runtime.engine, note=note)

@@ -39,6 +39,8 @@ def plain_message(message: Any, index: int) -> Any:
         ]
     if isinstance(plain.get("content"), list):
         plain["content"] = [_plain_chunk(chunk) for chunk in plain["content"]]
+    if plain.get("role") == "developer":  # OpenAI's newer word
+        plain["role"] = "system"
     if plain.get("role") == "assistant":
         _move_reasoning(plain)
     return plain

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mistral_local.engine.sequence import Sequence
-from mistral_local.sampling.params import SamplingParams
+from mistral_local.sampling.params import SamplingParams, row_seed
 from mistral_local.tasks.answer import AnswerReader
 from mistral_local.tasks.answer_parser import AnswerParser, ends_in_reasoning
 from mistral_local.tokenizer.tokenizer import Tokenizer
@@ -25,6 +25,7 @@ class PreparedRequest:
         call_ids: of the conversation; None for tasks without calls and reasoning.
         continues_text: whether the answer goes on in the middle of a text.
         prefix: what the prompt has put in the model's mouth; it is part of the answer.
+        wants_tokens: False if the answer is to have none: then nothing is computed.
         notes: what was done to the request that its sender may not expect, a line each.
     """
 
@@ -35,7 +36,23 @@ class PreparedRequest:
     call_ids: CallIds | None = None
     continues_text: bool = False
     prefix: str = ""
+    wants_tokens: bool = True
     notes: tuple[str, ...] = ()
+
+    def choices(self, n: int) -> list[PreparedRequest]:
+        """The request n times, each to be answered by itself: from one seed, every row draws numbers of its own."""
+        return [self, *map(self._row, range(1, n))]
+
+    def _row(self, row: int) -> PreparedRequest:
+        seed = None if self.params.seed is None else row_seed(self.params.seed, row)
+        call_ids = None if self.call_ids is None else self.call_ids.copy()
+        return replace(self, params=replace(self.params, seed=seed), call_ids=call_ids)
+
+    def finished_sequence(self) -> Sequence:
+        """The sequence of an answer without tokens; no engine knows it."""
+        sequence = Sequence(list(self.tokens), len(self.tokens), self.params)
+        sequence.finish("length")
+        return sequence
 
     def reader(self, sequence: Sequence) -> AnswerReader:
         """Begin to read the answer of the sequence that was made of this request."""

@@ -25,6 +25,7 @@ class CallIds:
 
     def __init__(self, known: Iterable[str] = ()) -> None:
         known = list(dict.fromkeys(known))
+        self._known = tuple(known)
         self._used = {call_id for call_id in known if is_usable(call_id)}
         self._random: random.Random = random.SystemRandom()
         self._outer: dict[str, str] = {}
@@ -32,6 +33,10 @@ class CallIds:
         for call_id in known:
             if not is_usable(call_id):
                 self._add(call_id)
+
+    def copy(self) -> CallIds:
+        """The ids of the same conversation, for another answer to it."""
+        return CallIds(self._known)
 
     def inner(self, call_id: str) -> str:
         """The id that the model sees for a known id."""

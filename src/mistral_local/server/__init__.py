@@ -1,0 +1,1 @@
+"""HTTP in front of the tasks: routes parse, call tasks/, and render; no model, tokenizer or default lives here."""

@@ -1,0 +1,42 @@
+"""The app: routes, and what stands around all of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+import mistral_local
+from mistral_local.server.auth import Auth
+from mistral_local.server.errors import add_error_handlers
+from mistral_local.server.log import RequestLog
+from mistral_local.server.routes import chat, health, models
+from mistral_local.server.settings import ServerSettings
+from mistral_local.server.state import ServerState
+from mistral_local.tasks.async_llm import AsyncLLM
+
+ROUTERS = (health.router, models.router, chat.router)
+
+
+def make_app(llm: AsyncLLM, settings: ServerSettings) -> FastAPI:
+    """Make the ASGI app of one model; its engine runs from the app's start to its shutdown.
+
+    Args:
+        llm: not entered yet.
+    """
+
+    @asynccontextmanager
+    async def run_engine(_: FastAPI) -> AsyncIterator[None]:
+        async with llm:
+            yield
+
+    app = FastAPI(title="mistral_local", version=mistral_local.__version__, lifespan=run_engine)
+    app.state.settings = settings
+    app.state.server = ServerState(llm, settings)
+    for router in ROUTERS:
+        app.include_router(router)
+    add_error_handlers(app)
+    app.add_middleware(Auth, settings=settings)
+    app.add_middleware(RequestLog)
+    return app

@@ -1,0 +1,1 @@
+"""Events and answers of tasks/ as the JSON that clients read."""

@@ -1,0 +1,32 @@
+"""GET /health and /ready: for whoever watches the process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from mistral_local.server.errors import ApiError
+from mistral_local.server.state import State
+
+router = APIRouter()
+
+
+@router.get("/health")
+async def is_alive() -> dict[str, Any]:
+    """Whether the process answers; needs no key."""
+    return {"status": "ok"}
+
+
+@router.get("/ready")
+async def is_ready(state: State) -> dict[str, Any]:
+    """Whether new requests are taken.
+
+    Raises:
+        ApiError: 503, while it shuts down or when the engine has died.
+    """
+    if state.is_draining:
+        raise ApiError(503, "the server is shutting down")
+    if not state.llm.is_running:
+        raise ApiError(503, "the engine does not run")
+    return {"status": "ready", "model": state.llm.name}

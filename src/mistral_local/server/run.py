@@ -1,0 +1,98 @@
+"""Run the app in this process until it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from mistral_local.errors import UsageError
+from mistral_local.server.settings import ServerSettings
+
+KEEP_ALIVE_S = 5
+MAX_HEADER_BYTES = 64 * 1024
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which stops in two steps: the first signal lets answers finish, the second ends the process.
+
+    Args:
+        on_stop: called at the first signal.
+        on_start: called with the URL when the port is open.
+    """
+
+    def __init__(self, config: uvicorn.Config, *, on_start: Callable[[str], None], on_stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_start, self._on_stop = on_start, on_stop
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        """Open the port."""
+        await super().startup(sockets)  # type: ignore[arg-type]
+        if self.servers:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            self._on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle signals ourselves: an orderly stop is no failure, so that none is raised again afterwards."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop in good order; at the second signal, at once."""
+        if self.should_exit:
+            raise SystemExit(128 + sig)
+        self.should_exit = True
+        self._on_stop()
+
+
+def make_config(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
+    """uvicorn's side of the settings."""
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=settings.drain_seconds,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+    )
+
+
+def run_app(app: FastAPI, settings: ServerSettings, *, on_start: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Answers that are being written may go on for settings.drain_seconds; new connections are refused at once.
+
+    Raises:
+        UsageError: if the port cannot be opened.
+    """
+
+    def drain() -> None:
+        app.state.server.is_draining = True
+
+    server = Server(make_config(app, settings), on_start=on_start, on_stop=drain)
+    try:
+        server.run()
+    except SystemExit:
+        if not server.started:  # uvicorn has logged the reason
+            raise UsageError(f"--port {settings.port}: cannot listen on {settings.host}; is the port taken?") from None
+        raise

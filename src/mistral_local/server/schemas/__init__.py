@@ -1,0 +1,1 @@
+"""What clients send, as pydantic models: the form of a body and the ranges of its values."""

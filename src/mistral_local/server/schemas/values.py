@@ -1,0 +1,26 @@
+"""Types of fields: as strict as JSON is, so that "5" is no number and true no count; null is as if not given."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, Strict
+
+Flag = Annotated[bool, Strict()]
+Integer = Annotated[int, Strict()]
+Number = Annotated[float, Strict(), AllowInfNan(False)]
+Text = Annotated[str, Strict()]
+TokenIds = Annotated[list[Annotated[int, Strict(), Field(ge=0, lt=2**31)]], Field(min_length=1)]
+
+NoEffect = Annotated[Any, Field(description="accepted, because clients send it; it has no effect on the answer")]
+
+
+class Body(BaseModel):
+    """A request's body; fields that it does not know are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def given(body: BaseModel, names: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of these names that are not null."""
+    return {name: value for name in names if (value := getattr(body, name)) is not None}

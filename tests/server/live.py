@@ -1,0 +1,90 @@
+"""A real server on a free port, in this process so that its engine can be looked at."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from mistral_local.engine.engine import Engine
+from mistral_local.server.app import make_app
+from mistral_local.server.run import Server, make_config
+from mistral_local.server.settings import ServerSettings
+from mistral_local.tasks.async_llm import AsyncLLM
+from mistral_local.tasks.loading import load_runtime
+
+KEY = "secret-key-123"
+USER = [{"role": "user", "content": "Hello, how are you?"}]
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the weather of a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}, "days": {"type": "integer"}},
+            "required": ["city", "days"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+class Live:
+    """A running server.
+
+    Attributes:
+        url: where it is, without a path.
+        engine: its engine; only to be looked at.
+        http: a client that shows the key.
+    """
+
+    def __init__(self, url: str, engine: Engine, server: Server) -> None:
+        self.url, self.engine, self.server = url, engine, server
+        self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=60)
+
+    def post(self, path: str, **body: Any) -> httpx.Response:
+        return self.http.post(path, json=body)
+
+    def chat(self, **body: Any) -> httpx.Response:
+        return self.post("/v1/chat/completions", **{"messages": USER, "temperature": 0, "max_tokens": 12, **body})
+
+    def text(self, **body: Any) -> str:
+        response = self.chat(**body)
+        assert response.status_code == 200, response.text
+        return str(response.json()["choices"][0]["message"]["content"])
+
+    def is_idle(self) -> bool:
+        return not self.engine.has_work and self.engine.pool.num_free == self.engine.pool.num_blocks
+
+
+@contextmanager
+def running(*, api_key: str | None = KEY, engine: dict[str, Any] | None = None, **settings: Any) -> Iterator[Live]:
+    """Serve the demo checkpoint; afterwards nothing may be left in its engine."""
+    runtime = load_runtime(**{"max_batch_size": 4, "max_waiting": 64, "max_context": 1024, **(engine or {})})
+    how = ServerSettings(api_key=api_key, port=0, drain_seconds=5, **settings)
+    app = make_app(AsyncLLM(runtime), how)
+    urls: list[str] = []
+    server = Server(make_config(app, how), on_start=urls.append, on_stop=lambda: None)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_until(lambda: bool(urls) or not thread.is_alive())
+    live = Live(urls[0], runtime.engine, server)
+    try:
+        yield live
+    finally:
+        live.http.close()
+        server.should_exit = True
+        thread.join(30)
+    assert not thread.is_alive()
+    assert live.is_idle()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait for something; it must come true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.005)
