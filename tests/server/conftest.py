@@ -1,4 +1,4 @@
-"""One server for all tests that do not need another."""
+"""One server for the tests of a file that do not need another."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ pytest.importorskip("fastapi")
 from live import Live, running
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def live() -> Iterator[Live]:
     with running() as server:
         yield server

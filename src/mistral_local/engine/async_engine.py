@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
@@ -80,6 +81,12 @@ class AsyncEngine:
     def max_num_seqs(self) -> int:
         """Most sequences that run at the same time."""
         return self._engine.config.max_num_seqs
+
+    @property
+    def capacity(self) -> int:
+        """Most sequences that run and wait together; sys.maxsize if any number may wait."""
+        config = self._engine.config
+        return sys.maxsize if config.max_waiting is None else config.max_num_seqs + config.max_waiting
 
     @property
     def is_running(self) -> bool:

@@ -32,11 +32,10 @@ def make_app(llm: AsyncLLM, settings: ServerSettings) -> FastAPI:
             yield
 
     app = FastAPI(title="mistral_local", version=mistral_local.__version__, lifespan=run_engine)
-    app.state.settings = settings
-    app.state.server = ServerState(llm, settings)
+    app.state.server = state = ServerState(llm, settings)
     for router in ROUTERS:
         app.include_router(router)
     add_error_handlers(app)
     app.add_middleware(Auth, settings=settings)
-    app.add_middleware(RequestLog)
+    app.add_middleware(RequestLog, metrics=state.metrics)
     return app

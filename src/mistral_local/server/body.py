@@ -12,6 +12,7 @@ from pydantic_core import from_json
 
 from mistral_local.server.errors import ApiError
 from mistral_local.server.settings import Limits
+from mistral_local.server.state import ServerState
 
 _CLOSE = {"Connection": "close"}
 _MEDIA = ("application/json", "text/json")
@@ -22,8 +23,8 @@ class JsonRequest(Request):
 
     @property
     def _limits(self) -> Limits:
-        limits: Limits = self.app.state.settings.limits
-        return limits
+        state: ServerState = self.app.state.server
+        return state.settings.limits
 
     async def body(self) -> bytes:
         """The whole body.
@@ -72,9 +73,12 @@ class JsonRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_json(request: Request) -> Response:
-            if request.method == "POST":
-                _check_media_type(request.headers.get("content-type"))
-            return await handle(JsonRequest(request.scope, request.receive))
+            if request.method != "POST":
+                return await handle(request)
+            _check_media_type(request.headers.get("content-type"))
+            state: ServerState = request.app.state.server
+            with state.taking():
+                return await handle(JsonRequest(request.scope, request.receive))
 
         return handle_json
 

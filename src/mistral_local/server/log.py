@@ -10,15 +10,18 @@ from typing import Any, Literal, TextIO
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mistral_local.server.errors import CLIENT_GONE
+from mistral_local.server.metrics import Metrics
+
+METHODS = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH")
 
 _access = logging.getLogger("mistral_local.server.access")
 
 
 class RequestLog:
-    """Middleware that logs each request when its answer has ended."""
+    """Middleware that logs and counts each request when its response has ended."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -36,14 +39,20 @@ class RequestLog:
             await send(message)
 
         try:
-            await self._app(scope, receive, count)
+            with self._metrics.in_hand.track_inprogress():
+                await self._app(scope, receive, count)
         finally:
+            seconds = time.perf_counter() - started
+            status = status if is_whole else CLIENT_GONE
+            route = getattr(scope.get("route"), "path", "none")
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            self._metrics.observe(route=route, method=method, status=status, seconds=seconds)
             fields = {
                 "client": (scope.get("client") or ("-",))[0],
                 "method": scope["method"],
                 "path": scope["path"],
-                "status": status if is_whole else CLIENT_GONE,
-                "seconds": round(time.perf_counter() - started, 4),
+                "status": status,
+                "seconds": round(seconds, 4),
                 "bytes": num_bytes,
             }
             _access.info(" ".join(f"{value}" for value in fields.values()), extra={"fields": fields})

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from mistral_local.errors import EngineBusyError
+from mistral_local.server.metrics import Metrics
 from mistral_local.server.settings import ServerSettings
 from mistral_local.tasks.async_llm import AsyncLLM
 
@@ -18,13 +22,31 @@ class ServerState:
 
     Attributes:
         is_draining: whether it is about to stop.
+        num_taken: requests that are read, prepared or answered whole; those that stream count in the engine only.
         started_at: when it was started, in seconds since 1970.
     """
 
     llm: AsyncLLM
     settings: ServerSettings
+    metrics: Metrics = field(default_factory=Metrics)
     is_draining: bool = False
+    num_taken: int = 0
     started_at: int = field(default_factory=lambda: int(time.time()))
+
+    @contextmanager
+    def taking(self) -> Iterator[None]:
+        """Work on a request, if there are not too many already.
+
+        Raises:
+            EngineBusyError: if so.
+        """
+        if self.num_taken >= self.llm.capacity:
+            raise EngineBusyError(f"{self.num_taken} requests are worked on already; try again later")
+        self.num_taken += 1
+        try:
+            yield
+        finally:
+            self.num_taken -= 1
 
 
 def _state_of(request: Request) -> ServerState:

@@ -70,6 +70,11 @@ class AsyncLLM:
         return self._engine.is_running
 
     @property
+    def capacity(self) -> int:
+        """Most sequences that run and wait together."""
+        return self._engine.capacity
+
+    @property
     def has_fim(self) -> bool:
         """Whether the tokenizer can fill in the middle."""
         return self._tokenizer.control_id("[SUFFIX]") is not None

@@ -147,5 +147,5 @@ class RequestBuilder:
     def _check_length(self, tokens: list[int]) -> None:
         if len(tokens) >= self.context_length:
             raise PromptTooLongError(
-                f"prompt and answer need {len(tokens) + 1} tokens, the context has {self.context_length}"
+                f"the prompt has {len(tokens)} tokens; a context of {self.context_length} leaves no room for an answer"
             )

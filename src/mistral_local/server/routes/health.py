@@ -1,10 +1,11 @@
-"""GET /health and /ready: for whoever watches the process."""
+"""GET /health, /ready and /metrics: for whoever watches the process."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from mistral_local.server.errors import ApiError
 from mistral_local.server.state import State
@@ -30,3 +31,9 @@ async def is_ready(state: State) -> dict[str, Any]:
     if not state.llm.is_running:
         raise ApiError(503, "the engine does not run")
     return {"status": "ready", "model": state.llm.name}
+
+
+@router.get("/metrics")
+async def read_metrics(state: State) -> Response:
+    """The numbers of now, for Prometheus."""
+    return Response(state.metrics.expose(await state.llm.stats()), media_type=CONTENT_TYPE_LATEST)

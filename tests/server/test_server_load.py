@@ -1,0 +1,203 @@
+"""Under load: hanging up frees everything, a full queue refuses, and a stop lets answers finish."""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from live import KEY, USER, Live, running, wait_until
+
+from mistral_local.server.settings import Limits
+
+LONG: dict[str, Any] = {"messages": USER, "max_tokens": 900, "ignore_eos": True, "temperature": 0}
+
+
+def raw_request(**body: Any) -> bytes:
+    content = json.dumps(body).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\napi-key: {KEY}\r\n"
+    return f"{head}content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n".encode() + content
+
+
+async def hang_up(url: str, rng: random.Random) -> None:
+    """Send a request, or a part of one, read a little or nothing, and hang up."""
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    prompt = " ".join(rng.choices(["one", "two", "three"], k=rng.choice((3, 300))))
+    messages = [{"role": "user", "content": prompt}]
+    form = {"response_format": {"type": "json_object"}} if rng.random() < 0.2 else {}
+    body = LONG | form | {"messages": messages, "ignore_eos": not form}
+    request = raw_request(**body, stream=rng.random() < 0.6, n=rng.choice((1, 1, 3)))
+    writer.write(request if rng.random() < 0.9 else request[: rng.randrange(len(request))])
+    with contextlib.suppress(ConnectionError, TimeoutError):
+        await writer.drain()
+        if rng.random() < 0.5:
+            await asyncio.wait_for(reader.read(rng.randrange(1, 4000)), rng.uniform(0.001, 0.2))
+        else:
+            await asyncio.sleep(rng.uniform(0, 0.1))
+    if rng.random() < 0.5:
+        writer.transport.abort()
+    writer.close()
+
+
+def hang_up_often(live: Live, count: int, *, seed: int) -> None:
+    async def main() -> None:
+        rng, at_once = random.Random(seed), asyncio.Semaphore(12)
+
+        async def one() -> None:
+            async with at_once:
+                await hang_up(live.url, rng)
+
+        await asyncio.gather(*(one() for _ in range(count)))
+
+    asyncio.run(main())
+    wait_until(live.is_idle)
+    wait_until(lambda: live.http.get("/metrics").text.count("mistral_local_http_in_hand 1.0") == 1)
+
+
+def test_200_clients_that_hang_up_leave_nothing_behind(live: Live) -> None:
+    answer = live.text()
+    hang_up_often(live, 200, seed=1)
+    assert live.text() == answer
+
+
+@pytest.mark.long
+def test_2000_clients_that_hang_up_leave_nothing_behind_and_no_memory(live: Live) -> None:
+    def resident() -> int:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    hang_up_often(live, 500, seed=2)
+    before, threads = resident(), threading.active_count()
+    hang_up_often(live, 1500, seed=3)
+    assert resident() - before < 40e6
+    assert threading.active_count() <= threads
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_hanging_up_stops_the_answer_within_a_step_running_or_waiting(stream: bool) -> None:
+    with running(engine={"max_batch_size": 1}) as live:
+        host, port = live.url.removeprefix("http://").split(":")
+        clients = [socket.create_connection((host, int(port))) for _ in range(3)]
+        for client in clients:
+            client.sendall(raw_request(**LONG, stream=stream))
+        wait_until(lambda: live.engine.num_waiting == 2)
+        clients[2].close()  # waits
+        wait_until(lambda: live.engine.num_waiting == 1)
+        clients[0].close()  # runs, or waits if it came later
+        clients[1].close()
+        wait_until(lambda: not live.engine.has_work, seconds=2)
+        assert live.engine.stats().num_finished == {"aborted": 3}
+
+
+def test_a_full_queue_says_when_to_come_again_and_those_inside_finish() -> None:
+    with running(engine={"max_batch_size": 1, "max_waiting": 2}) as live:
+        ask = {**LONG, "max_tokens": 100}
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(lambda _: live.post("/v1/chat/completions", **ask), range(16)))
+        refused = [answer for answer in answers if answer.status_code == 429]
+        assert refused
+        assert len(refused) < 16
+        assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+        assert {answer.json()["error"]["code"] for answer in refused} == {"too_many_requests"}
+        accepted = [answer.json() for answer in answers if answer.status_code == 200]
+        assert len(accepted) + len(refused) == 16
+        assert all(answer["usage"]["completion_tokens"] == 100 for answer in accepted)
+
+
+def test_an_answer_is_cut_when_its_time_is_over() -> None:
+    with running(limits=Limits(request_seconds=1), engine={"max_context": 100_000}) as live:
+        answer = live.post("/v1/chat/completions", **{**LONG, "max_tokens": 90_000}).json()
+        assert answer["choices"][0]["finish_reason"] == "error"
+        assert 0 < answer["usage"]["completion_tokens"] < 90_000
+
+
+def test_the_metrics_count_requests_and_tokens(live: Live) -> None:
+    def metric(name: str) -> float:
+        lines = live.http.get("/metrics").text.splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"mistral_local_{name}"))
+
+    chats = 'http_requests_total{method="POST",route="/v1/chat/completions",status="200"}'
+    before = metric(chats), metric("new_tokens_total")
+    used = live.chat(min_tokens=12).json()["usage"]["completion_tokens"]
+    assert (metric(chats), metric("new_tokens_total")) == (before[0] + 1, before[1] + used)
+    live.http.get(f"/{'x' * 50}")
+    assert metric('http_requests_total{method="GET",route="none",status="404"}') >= 1
+    assert metric("running_sequences") == 0
+
+
+def start_process(*flags: str, **environment: str) -> tuple[subprocess.Popen[str], str]:
+    """mistral-serve as a user starts it, and its address."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import sys; from mistral_local.cli.entry import serve; sys.exit(serve())", *flags],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "ready at " in line:
+            return process, line.partition("ready at ")[2].split()[0]
+    raise AssertionError(f"it ended with {process.wait()}")
+
+
+def test_sigterm_lets_a_stream_finish_and_refuses_new_clients() -> None:
+    process, url = start_process("--port", "0", "--log_format", "json", MISTRAL_LOCAL_API_KEY=KEY)
+    headers = {"api-key": KEY}
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json={**LONG, "stream": True}, headers=headers) as response:
+        lines = response.iter_lines()
+        assert next(lines).startswith("data: ")
+        process.send_signal(signal.SIGTERM)
+
+        def is_refused() -> bool:
+            try:
+                httpx.get(f"{url}/health", timeout=1)
+            except httpx.TransportError:
+                return True
+            return False
+
+        wait_until(is_refused)
+        rest = [line for line in lines if line]
+    assert rest[-1] == "data: [DONE]"
+    assert json.loads(rest[-2].removeprefix("data: "))["usage"]["completion_tokens"] == 900
+    assert process.wait(20) == 0
+    assert process.stderr is not None
+    log = [json.loads(text) for text in process.stderr.read().splitlines()]
+    assert [line["status"] for line in log if line["path"] == "/v1/chat/completions"] == [200]
+    assert KEY not in str(log)
+
+
+def test_a_second_signal_ends_it_at_once() -> None:
+    process, url = start_process("--port", "0", "--max_context", "100000", "--drain_seconds", "60")
+    body = {**LONG, "max_tokens": 90000, "stream": True}
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=20) as response:
+        next(response.iter_lines())
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 128 + signal.SIGTERM
+    assert process.stderr is not None
+    process.stderr.close()
+
+
+def test_a_taken_port_and_a_missing_key_are_one_line(live: Live) -> None:
+    def error(*flags: str) -> str:
+        code = "import sys; from mistral_local.cli.entry import serve; sys.exit(serve())"
+        done = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        return done.stderr.splitlines()[-1]
+
+    assert "is the port taken?" in error("--port", live.url.rpartition(":")[2])
+    assert "a key is needed" in error("--host", "0.0.0.0")
+    assert "no limit 'x'" in error("--limits", "x=1")
+    assert "No such file" in error("--api_key_file", "/nowhere")
