@@ -10,7 +10,7 @@ import httpx
 
 from mistral_local.engine.engine import Engine
 from mistral_local.server.app import make_app
-from mistral_local.server.run import Server, make_config
+from mistral_local.server.run import Server
 from mistral_local.server.settings import ServerSettings
 from mistral_local.tasks.async_llm import AsyncLLM
 from mistral_local.tasks.loading import load_runtime
@@ -67,7 +67,7 @@ def running(*, api_key: str | None = KEY, engine: dict[str, Any] | None = None, 
     how = ServerSettings(api_key=api_key, port=0, drain_seconds=5, **settings)
     app = make_app(AsyncLLM(runtime), how)
     urls: list[str] = []
-    server = Server(make_config(app, how), on_start=urls.append, on_stop=lambda: None)
+    server = Server(app, on_start=urls.append)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     wait_until(lambda: bool(urls) or not thread.is_alive())

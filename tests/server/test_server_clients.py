@@ -63,6 +63,16 @@ class TestOpenAI:
         (model,) = client.models.list().data
         assert client.models.retrieve(model.id) == model
 
+    def test_completions_and_embeddings(self, client: Any, live: Live) -> None:
+        answer = client.completions.create(model="m", prompt="This is", suffix="test", max_tokens=5, temperature=0)
+        assert answer.choices[0].text
+        chunks = list(client.completions.create(model="m", prompt="This is", max_tokens=5, stream=True, temperature=0))
+        assert "".join(chunk.choices[0].text for chunk in chunks)
+        as_default = client.embeddings.create(model="m", input=["a text", "b"])
+        as_floats = client.embeddings.create(model="m", input=["a text", "b"], encoding_format="float")
+        assert as_default.data[0].embedding == pytest.approx(as_floats.data[0].embedding, abs=1e-3)
+        assert len(as_default.data) == 2
+
     def test_errors_have_their_class_and_message(self, client: Any, live: Live) -> None:
         import openai
 
@@ -140,6 +150,15 @@ class TestMistral:
         (card,) = client.models.list().data
         assert card.capabilities.completion_chat
         assert client.models.retrieve(model_id=card.id).id == card.id
+
+    def test_fim_and_embeddings(self, client: Any) -> None:
+        how: Any = {"model": "codestral", "prompt": "def add(", "suffix": "return x", "temperature": 0}
+        whole = client.fim.complete(**how, max_tokens=8, stop=["zzz"], random_seed=1).choices[0].message.content
+        chunks = [event.data for event in client.fim.stream(**how, max_tokens=8)]
+        assert "".join(chunk.choices[0].delta.content for chunk in chunks) == whole
+        vectors = client.embeddings.create(model="mistral-embed", inputs=["a text", "b"]).data
+        assert len(vectors) == 2
+        assert all(isinstance(number, float) for number in vectors[0].embedding)
 
     def test_errors_have_their_class_and_message(self, client: Any) -> None:
         from mistralai.client.errors import HTTPValidationError, SDKError

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -135,59 +136,85 @@ def test_the_metrics_count_requests_and_tokens(live: Live) -> None:
     assert metric("running_sequences") == 0
 
 
-def start_process(*flags: str, **environment: str) -> tuple[subprocess.Popen[str], str]:
+@contextlib.contextmanager
+def serving(*flags: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """mistral-serve as a user starts it, and its address."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", "import sys; from mistral_local.cli.entry import serve; sys.exit(serve())", *flags],
+    code = "import sys; from mistral_local.cli.entry import serve; sys.exit(serve())"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "--port", "0", *flags],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, **environment},
-    )
+    ) as process:
+        try:
+            assert process.stderr is not None
+            lines: list[str] = []
+            while "ready at " not in (line := process.stderr.readline()):
+                lines.append(line)
+                assert line, "".join(lines)
+            yield process, line.partition("ready at ")[2].split()[0]
+        finally:
+            process.kill()
+
+
+def stream_from(url: str, **body: Any) -> Any:
+    """A long answer, streamed."""
+    body = {**LONG, "stream": True, **body}
+    return httpx.stream("POST", f"{url}/v1/chat/completions", json=body, headers={"api-key": KEY}, timeout=60)
+
+
+def log_of(process: subprocess.Popen[str]) -> str:
     assert process.stderr is not None
-    for line in process.stderr:
-        if "ready at " in line:
-            return process, line.partition("ready at ")[2].split()[0]
-    raise AssertionError(f"it ended with {process.wait()}")
+    return process.stderr.read()
+
+
+def is_refused(url: str) -> bool:
+    try:
+        httpx.get(f"{url}/health", timeout=1)
+    except httpx.TransportError:
+        return True
+    return False
 
 
 def test_sigterm_lets_a_stream_finish_and_refuses_new_clients() -> None:
-    process, url = start_process("--port", "0", "--log_format", "json", MISTRAL_LOCAL_API_KEY=KEY)
-    headers = {"api-key": KEY}
-    with httpx.stream("POST", f"{url}/v1/chat/completions", json={**LONG, "stream": True}, headers=headers) as response:
-        lines = response.iter_lines()
-        assert next(lines).startswith("data: ")
-        process.send_signal(signal.SIGTERM)
-
-        def is_refused() -> bool:
-            try:
-                httpx.get(f"{url}/health", timeout=1)
-            except httpx.TransportError:
-                return True
-            return False
-
-        wait_until(is_refused)
-        rest = [line for line in lines if line]
-    assert rest[-1] == "data: [DONE]"
-    assert json.loads(rest[-2].removeprefix("data: "))["usage"]["completion_tokens"] == 900
-    assert process.wait(20) == 0
-    assert process.stderr is not None
-    log = [json.loads(text) for text in process.stderr.read().splitlines()]
+    with serving("--log_format", "json", MISTRAL_LOCAL_API_KEY=KEY) as (process, url):
+        with stream_from(url) as response:
+            lines = response.iter_lines()
+            assert next(lines).startswith("data: ")
+            process.send_signal(signal.SIGTERM)
+            wait_until(lambda: is_refused(url))
+            rest = [line for line in lines if line]
+        assert rest[-1] == "data: [DONE]"
+        assert json.loads(rest[-2].removeprefix("data: "))["usage"]["completion_tokens"] == 900
+        assert process.wait(20) == 0
+        log = [json.loads(text) for text in log_of(process).splitlines()]
     assert [line["status"] for line in log if line["path"] == "/v1/chat/completions"] == [200]
     assert KEY not in str(log)
 
 
+def test_what_is_not_finished_in_time_is_cut_and_says_so() -> None:
+    with serving("--max_context", "100000", "--drain_seconds", "1") as (process, url):
+        with stream_from(url, max_tokens=90_000) as response:
+            lines = response.iter_lines()
+            next(lines)
+            process.send_signal(signal.SIGINT)
+            rest = [line for line in lines if line]
+        assert rest[-1] == "data: [DONE]"
+        assert json.loads(rest[-2].removeprefix("data: "))["choices"][0]["finish_reason"] == "error"
+        assert process.wait(20) == 0
+        assert "Traceback" not in log_of(process)
+
+
 def test_a_second_signal_ends_it_at_once() -> None:
-    process, url = start_process("--port", "0", "--max_context", "100000", "--drain_seconds", "60")
-    body = {**LONG, "max_tokens": 90000, "stream": True}
-    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=20) as response:
-        next(response.iter_lines())
-        process.send_signal(signal.SIGTERM)
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(1)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 128 + signal.SIGTERM
-    assert process.stderr is not None
-    process.stderr.close()
+    with serving("--max_context", "100000", "--drain_seconds", "60") as (process, url):
+        with stream_from(url, max_tokens=90_000) as response:
+            next(response.iter_lines())
+            process.send_signal(signal.SIGTERM)
+            wait_until(lambda: is_refused(url))
+            assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 128 + signal.SIGTERM
+        assert "Traceback" not in log_of(process)
 
 
 def test_a_taken_port_and_a_missing_key_are_one_line(live: Live) -> None:

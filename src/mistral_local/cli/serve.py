@@ -109,7 +109,7 @@ def serve(
         log.info("key: %s", "needed" if settings.api_key else "none; whoever is on this machine may ask")
         log.info("ready at %s (OpenAI clients: %s/v1)", url, url)
 
-    run_app(make_app(llm, settings), settings, on_start=tell)
+    run_app(make_app(llm, settings), on_start=tell)
 
 
 def _key(key: str | None, file: str | None) -> str | None:

@@ -11,12 +11,19 @@ import mistral_local
 from mistral_local.server.auth import Auth
 from mistral_local.server.errors import add_error_handlers
 from mistral_local.server.log import RequestLog
-from mistral_local.server.routes import chat, health, models
+from mistral_local.server.routes import chat, completion, embeddings, health, models, refused
 from mistral_local.server.settings import ServerSettings
 from mistral_local.server.state import ServerState
 from mistral_local.tasks.async_llm import AsyncLLM
 
-ROUTERS = (health.router, models.router, chat.router)
+ROUTERS = (
+    health.router,
+    models.router,
+    chat.router,
+    completion.router,
+    embeddings.router,
+    refused.router,
+)
 
 
 def make_app(llm: AsyncLLM, settings: ServerSettings) -> FastAPI:

@@ -11,6 +11,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
 from mistral_local.server.errors import CLIENT_GONE, ApiError
+from mistral_local.server.rendering.chat import chat_chunks, chat_completion, chat_envelope
 from mistral_local.server.schemas.generation import GenerationBody
 from mistral_local.server.sse import EventStreamResponse, wait_for_disconnect
 from mistral_local.server.state import ServerState
@@ -53,6 +54,7 @@ async def generate(
             prepared = [replace(one, wants_tokens=False) for one in prepared]
         choices = [choice for one in prepared for choice in one.choices(body.num_choices)]
         answers = await state.llm.start(choices)
+        state.answers.add(answers)
         asyncio.get_running_loop().call_later(state.settings.limits.request_seconds, answers.close)
         return answers
 
@@ -63,6 +65,15 @@ async def generate(
         return JSONResponse(await while_connected(request, answer()))
     answers = await while_connected(request, start())
     return EventStreamResponse(rendering.chunks(answers), close=answers.close)
+
+
+def chat_rendering(state: ServerState, body: GenerationBody) -> Rendering:
+    """Answers in the form of chat."""
+    envelope = chat_envelope(state.llm.name)
+    return Rendering(
+        whole=lambda answers: chat_completion(envelope, answers),
+        chunks=lambda events: chat_chunks(envelope, events, body.num_choices, wants_usage_chunk=body.wants_usage_chunk),
+    )
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -13,9 +15,13 @@ from fastapi import FastAPI
 
 from mistral_local.errors import UsageError
 from mistral_local.server.settings import ServerSettings
+from mistral_local.server.state import ServerState
 
 KEEP_ALIVE_S = 5
 MAX_HEADER_BYTES = 64 * 1024
+LAST_WORDS_S = 2
+"""For the end of the streams that were cut."""
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -23,13 +29,13 @@ class Server(uvicorn.Server):
     """uvicorn, which stops in two steps: the first signal lets answers finish, the second ends the process.
 
     Args:
-        on_stop: called at the first signal.
         on_start: called with the URL when the port is open.
     """
 
-    def __init__(self, config: uvicorn.Config, *, on_start: Callable[[str], None], on_stop: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_start, self._on_stop = on_start, on_stop
+    def __init__(self, app: FastAPI, *, on_start: Callable[[str], None]) -> None:
+        self._state: ServerState = app.state.server
+        self._on_start = on_start
+        super().__init__(_config(app, self._state.settings))
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         """Open the port."""
@@ -37,6 +43,12 @@ class Server(uvicorn.Server):
         if self.servers:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             self._on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        """Close the port, and let answers go on for the time that they have."""
+        self._state.is_draining = True
+        asyncio.get_running_loop().call_later(self._state.settings.drain_seconds, self._state.cut_answers)
+        await super().shutdown(sockets)  # type: ignore[arg-type]
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -54,12 +66,30 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop in good order; at the second signal, at once."""
         if self.should_exit:
-            raise SystemExit(128 + sig)
+            os._exit(128 + sig)
         self.should_exit = True
-        self._on_stop()
+        self._state.is_draining = True
 
 
-def make_config(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
+def run_app(app: FastAPI, *, on_start: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Answers that are being written may go on for settings.drain_seconds; new connections are refused at once.
+
+    Raises:
+        UsageError: if the port cannot be opened.
+    """
+    server = Server(app, on_start=on_start)
+    try:
+        server.run()
+    except SystemExit:
+        if not server.started:  # uvicorn has logged the reason
+            settings = app.state.server.settings
+            raise UsageError(f"--port {settings.port}: cannot listen on {settings.host}; is the port taken?") from None
+        raise
+
+
+def _config(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
     """uvicorn's side of the settings."""
     return uvicorn.Config(
         app,
@@ -72,27 +102,6 @@ def make_config(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=settings.drain_seconds,
+        timeout_graceful_shutdown=settings.drain_seconds + LAST_WORDS_S,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )
-
-
-def run_app(app: FastAPI, settings: ServerSettings, *, on_start: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM.
-
-    Answers that are being written may go on for settings.drain_seconds; new connections are refused at once.
-
-    Raises:
-        UsageError: if the port cannot be opened.
-    """
-
-    def drain() -> None:
-        app.state.server.is_draining = True
-
-    server = Server(make_config(app, settings), on_start=on_start, on_stop=drain)
-    try:
-        server.run()
-    except SystemExit:
-        if not server.started:  # uvicorn has logged the reason
-            raise UsageError(f"--port {settings.port}: cannot listen on {settings.host}; is the port taken?") from None
-        raise

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated
+from weakref import WeakSet
 
 from fastapi import Depends, Request
 
 from mistral_local.errors import EngineBusyError
 from mistral_local.server.metrics import Metrics
 from mistral_local.server.settings import ServerSettings
-from mistral_local.tasks.async_llm import AsyncLLM
+from mistral_local.tasks.async_llm import AsyncAnswers, AsyncLLM
 
 
 @dataclass(slots=True)
@@ -23,6 +24,7 @@ class ServerState:
     Attributes:
         is_draining: whether it is about to stop.
         num_taken: requests that are read, prepared or answered whole; those that stream count in the engine only.
+        answers: those that are being written.
         started_at: when it was started, in seconds since 1970.
     """
 
@@ -31,7 +33,13 @@ class ServerState:
     metrics: Metrics = field(default_factory=Metrics)
     is_draining: bool = False
     num_taken: int = 0
+    answers: WeakSet[AsyncAnswers] = field(default_factory=WeakSet)
     started_at: int = field(default_factory=lambda: int(time.time()))
+
+    def cut_answers(self) -> None:
+        """End all answers; their clients are told."""
+        for answers in list(self.answers):
+            answers.close()
 
     @contextmanager
     def taking(self) -> Iterator[None]:

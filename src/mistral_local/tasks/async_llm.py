@@ -42,12 +42,14 @@ class AsyncLLM:
     Attributes:
         name: of the checkpoint's folder.
         context_length: most tokens of one request, prompt and answer together.
+        embedding_length: numbers of an embedding.
         description: the model in a line.
     """
 
     def __init__(self, runtime: Runtime, *, note: Callable[[str], None] | None = None) -> None:
         self.name = runtime.name
         self.context_length = runtime.engine.max_context
+        self.embedding_length = runtime.model.args.dim
         self.description = describe(runtime.model, runtime.tokenizer, runtime.engine)
         self._tokenizer = runtime.tokenizer
         self._requests = RequestBuilder(runtime.tokenizer, self.context_length, note=note)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from mistral_local.server.body import JsonRoute
-from mistral_local.server.generation import Rendering, generate
-from mistral_local.server.rendering.chat import chat_chunks, chat_completion, chat_envelope
+from mistral_local.server.generation import chat_rendering, generate
 from mistral_local.server.schemas.chat import ChatBody
 from mistral_local.server.state import ServerState, State
 from mistral_local.tasks.prepared import PreparedRequest
@@ -28,9 +27,4 @@ async def answer_chat(body: ChatBody, request: Request, state: ServerState) -> R
         options = body.options(temperature=state.settings.temperature)
         return [await state.llm.prepare_chat(body.messages, **body.fields(), **options)]
 
-    envelope = chat_envelope(state.llm.name)
-    rendering = Rendering(
-        whole=lambda answers: chat_completion(envelope, answers),
-        chunks=lambda events: chat_chunks(envelope, events, body.num_choices, wants_usage_chunk=body.wants_usage_chunk),
-    )
-    return await generate(request, state, body, prepare, rendering)
+    return await generate(request, state, body, prepare, chat_rendering(state, body))

@@ -11,6 +11,8 @@ Integer = Annotated[int, Strict()]
 Number = Annotated[float, Strict(), AllowInfNan(False)]
 Text = Annotated[str, Strict()]
 TokenIds = Annotated[list[Annotated[int, Strict(), Field(ge=0, lt=2**31)]], Field(min_length=1)]
+Prompt = Text | TokenIds
+Prompts = Prompt | Annotated[list[Text], Field(min_length=1)] | Annotated[list[TokenIds], Field(min_length=1)]
 
 NoEffect = Annotated[Any, Field(description="accepted, because clients send it; it has no effect on the answer")]
 
@@ -19,6 +21,14 @@ class Body(BaseModel):
     """A request's body; fields that it does not know are refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+def each_prompt(prompts: str | list[str] | list[int] | list[list[int]]) -> list[str | list[int]]:
+    """One text, or its token ids, or several of either, as several."""
+    if isinstance(prompts, str):
+        return [prompts]
+    numbers = [prompt for prompt in prompts if isinstance(prompt, int)]
+    return [numbers] if numbers else [prompt for prompt in prompts if not isinstance(prompt, int)]
 
 
 def given(body: BaseModel, names: tuple[str, ...]) -> dict[str, Any]:
