@@ -208,7 +208,8 @@ def test_what_is_not_finished_in_time_is_cut_and_says_so() -> None:
 def test_a_second_signal_ends_it_at_once() -> None:
     with serving("--max_context", "100000", "--drain_seconds", "60") as (process, url):
         with stream_from(url, max_tokens=90_000) as response:
-            next(response.iter_lines())
+            lines = response.iter_lines()  # closes the connection when it is let go of
+            next(lines)
             process.send_signal(signal.SIGTERM)
             wait_until(lambda: is_refused(url))
             assert process.poll() is None

@@ -34,12 +34,13 @@ def serve(
     num_threads: int | None = None,
     lora_path: str | None = None,
     speculate: Speculation = "off",
+    execute: bool = False,
     limits: tuple[str, ...] = (),
     allowed_origins: tuple[str, ...] = (),
     drain_seconds: int = 30,
     log_format: LogFormat = "text",
 ) -> None:
-    """serve a model to the clients of Mistral and OpenAI
+    """serve a model to the clients of Mistral, OpenAI and Azure
 
     Args:
         model_path: checkpoint folder, or its name in $MISTRAL_MODEL; without it the bundled demo checkpoint is used
@@ -57,6 +58,7 @@ def serve(
         num_threads: CPU threads; without it as many as torch takes, and one for a tiny model
         lora_path: LoRA adapter (safetensors file) to merge into the weights
         speculate: ngram guesses words that occurred before and verifies them
+        execute: run programs that clients send to /v1/execute, in the sandbox (Linux with bubblewrap)
         limits: limits of one request to change, such as 'n=4 body_bytes=8MB'; all are printed at start
         allowed_origins: web pages whose scripts may ask, such as https://example.org; those of this machine may
         drain_seconds: how long answers may go on after SIGTERM or Ctrl-C; a second one ends them
@@ -75,6 +77,7 @@ def serve(
         api_key=_key(api_key, api_key_file),
         allowed_origins=allowed_origins,
         temperature=temperature,
+        executes=execute,
         drain_seconds=drain_seconds,
         limits=Limits().changed(limits),
     )
