@@ -114,9 +114,9 @@ BODIES = {
 def run(live: Live, path: str, num_examples: int) -> None:
     strategy = ANYTHING | st.fixed_dictionaries({}, optional=BODIES[path])
     if "messages" in BODIES[path]:
-        strategy |= st.fixed_dictionaries(
-            {"messages": st.just(USER) | st.lists(MESSAGE, max_size=3)}, optional=BODIES[path]
-        )
+        messages = {"messages": st.just(USER) | st.lists(MESSAGE, max_size=3)}
+        rest = {name: values for name, values in BODIES[path].items() if name != "messages"}
+        strategy |= st.fixed_dictionaries(messages, optional=rest)
 
     @settings(max_examples=num_examples, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(strategy)

@@ -50,7 +50,7 @@ def call_ids_of(messages: list[Any]) -> Iterator[str]:
     """All ids of calls and their results, in order."""
     for message in messages:
         if isinstance(message, Mapping):
-            ids = [call.get("id") for call in message.get("tool_calls") or () if isinstance(call, Mapping)]
+            ids = [call.get("id") for call in _calls(message) if isinstance(call, Mapping)]
             for call_id in [*ids, message.get("tool_call_id")]:
                 if _is_id(call_id):
                     yield call_id
@@ -63,10 +63,10 @@ def with_ids(message: Any, ids: CallIds) -> Any:
     message = dict(message)
     if _is_id(message.get("tool_call_id")):
         message["tool_call_id"] = ids.inner(message["tool_call_id"])
-    if message.get("tool_calls"):
+    if calls := _calls(message):
         message["tool_calls"] = [
             {**call, "id": ids.inner(call["id"])} if isinstance(call, Mapping) and _is_id(call.get("id")) else call
-            for call in message["tool_calls"]
+            for call in calls
         ]
     return message
 
@@ -107,6 +107,12 @@ def leave_out_reasoning(messages: list[Any]) -> list[str]:
 def _is_thinking(chunk: Any) -> bool:
     kind = chunk.get("type") if isinstance(chunk, Mapping) else getattr(chunk, "type", None)
     return kind == "thinking"
+
+
+def _calls(message: Mapping[str, Any]) -> list[Any]:
+    """The calls of a message; what is no list is left for mistral_common to refuse."""
+    calls = message.get("tool_calls")
+    return calls if isinstance(calls, list) else []
 
 
 def _is_id(call_id: object) -> TypeGuard[str]:
