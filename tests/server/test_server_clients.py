@@ -1,7 +1,9 @@
 """The published clients, as their users call them, against a real server."""
 
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -9,6 +11,16 @@ from live import KEY, TOOL, USER, Live
 from pydantic import BaseModel
 
 FORCED: Any = {"type": "function", "function": {"name": "get_weather"}}
+
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("example", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
+def test_the_examples_of_the_readme_work(live: Live, example: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip(example.split()[1].split(".")[0])
+    exec(example.replace("http://127.0.0.1:8000", live.url).replace('"local"', repr(KEY)), {})
+    assert capsys.readouterr().out.strip()
 
 
 class Book(BaseModel):

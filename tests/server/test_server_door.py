@@ -231,6 +231,22 @@ def test_errors_do_not_repeat_what_was_sent(live: Live) -> None:
     assert "secret" not in response.text
 
 
+def test_a_head_that_does_not_come_closes_the_connection_and_no_other() -> None:
+    with running(limits=Limits(head_seconds=1)) as live:
+        host, port = live.url.removeprefix("http://").split(":")
+        silent, slow = (socket.create_connection((host, int(port)), timeout=10) for _ in range(2))
+        with silent, slow:
+            slow.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            received = b""
+            while not received.endswith(b'{"status":"ok"}'):
+                received += slow.recv(1000)
+            slow.sendall(b"GET /health HT")
+            long = live.chat(min_tokens=800, max_tokens=800)
+            assert silent.recv(100) == b""
+            assert slow.recv(100) == b""
+            assert long.status_code == 200
+
+
 def test_large_slow_and_endless_bodies_are_cut_off() -> None:
     limits = Limits(body_bytes=1000, body_seconds=1)
     with running(limits=limits) as live:

@@ -59,7 +59,7 @@ def serve(
         lora_path: LoRA adapter (safetensors file) to merge into the weights
         speculate: ngram guesses words that occurred before and verifies them
         execute: run programs that clients send to /v1/execute, in the sandbox (Linux with bubblewrap)
-        limits: limits of one request to change, such as 'n=4 body_bytes=8MB'; all are printed at start
+        limits: limits of one request to change, such as 'choices=4 body_bytes=8MB'; all are printed at start
         allowed_origins: web pages whose scripts may ask, such as https://example.org; those of this machine may
         drain_seconds: how long answers may go on after SIGTERM or Ctrl-C; a second one ends them
         log_format: text or json, on stderr

@@ -8,12 +8,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
 from mistral_local.errors import UsageError
+from mistral_local.server.connection import Connection
 from mistral_local.server.settings import ServerSettings
 from mistral_local.server.state import ServerState
 
@@ -95,7 +97,7 @@ def _config(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
         app,
         host=settings.host,
         port=settings.port,
-        http="h11",
+        http=partial(Connection, head_seconds=settings.limits.head_seconds),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         log_config=None,

@@ -15,6 +15,7 @@ class Limits:
     """How much one request may ask for; beyond it is refused before anything is computed.
 
     Attributes:
+        head_seconds: in which a request's headers must have come.
         body_bytes: of a request's body.
         body_seconds: in which the whole body must have come.
         json_bytes_on_loop: longer bodies are parsed on a thread.
@@ -28,6 +29,7 @@ class Limits:
         execute_seconds, execute_memory_mb: most that a program may ask for.
     """
 
+    head_seconds: int = 10
     body_bytes: int = 32 * 2**20
     body_seconds: int = 30
     json_bytes_on_loop: int = 256 * 1024
