@@ -12,6 +12,7 @@ from mistral_local.engine.engine import Engine
 from mistral_local.server.app import make_app
 from mistral_local.server.run import Server
 from mistral_local.server.settings import ServerSettings
+from mistral_local.server.state import ServerState
 from mistral_local.tasks.async_llm import AsyncLLM
 from mistral_local.tasks.loading import load_runtime
 
@@ -37,12 +38,13 @@ class Live:
 
     Attributes:
         url: where it is, without a path.
-        engine: its engine; only to be looked at.
+        engine, state: its engine and what its routes share; only to be looked at.
         http: a client that shows the key.
     """
 
     def __init__(self, url: str, engine: Engine, server: Server) -> None:
         self.url, self.engine, self.server = url, engine, server
+        self.state: ServerState = server.config.app.state.server  # type: ignore[union-attr]
         self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=60)
 
     def post(self, path: str, **body: Any) -> httpx.Response:

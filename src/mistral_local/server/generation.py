@@ -55,7 +55,7 @@ async def generate(
         choices = [choice for one in prepared for choice in one.choices(body.num_choices)]
         answers = await state.llm.start(choices)
         state.answers.add(answers)
-        asyncio.get_running_loop().call_later(state.settings.limits.request_seconds, answers.close)
+        answers.close_after(state.settings.limits.request_seconds)
         return answers
 
     async def answer() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -142,6 +143,7 @@ class AsyncAnswers(AsyncIterator[tuple[int, Event]]):
 
     def __init__(self, answers: list[AsyncAnswer]) -> None:
         self._answers = answers
+        self._deadline: asyncio.TimerHandle | None = None
         self._events = _numbered(answers[0]) if len(answers) == 1 else _merged(answers)
 
     async def __anext__(self) -> tuple[int, Event]:
@@ -157,10 +159,21 @@ class AsyncAnswers(AsyncIterator[tuple[int, Event]]):
             self.close()
         return [collect(iter(its_events)) for its_events in events]
 
+    def close_after(self, seconds: float) -> None:
+        """Stop what still runs then; the timer does not keep the answers."""
+        self._deadline = asyncio.get_running_loop().call_later(seconds, _close, weakref.ref(self))
+
     def close(self) -> None:
         """Stop what still runs."""
+        if self._deadline is not None:
+            self._deadline.cancel()
         for answer in self._answers:
             answer.close()
+
+
+def _close(answers: weakref.ref[AsyncAnswers]) -> None:
+    if (open_answers := answers()) is not None:
+        open_answers.close()
 
 
 async def _numbered(answer: AsyncAnswer) -> AsyncGenerator[tuple[int, Event], None]:
