@@ -20,7 +20,9 @@ from mistral_local.cli.help import help_text
 
 FAKE = [sys.executable, str(Path(cli_fake.__file__))]
 NOTE = "tekken.json chosen over tokenizer.model.v3\n"
-COMMANDS = [entry.CHAT, entry.DEMO, entry.SERVE, *entry.WORKLOADS.values(), *entry.LOCAL.values()]
+COMMANDS = [
+    entry.CHAT, entry.DEMO, entry.SERVE, entry.DOWNLOAD, *entry.WORKLOADS.values(), *entry.LOCAL.values()
+]  # fmt: skip
 
 
 @pytest.fixture

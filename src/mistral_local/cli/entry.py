@@ -1,7 +1,7 @@
 """The console commands: check argv, run the function, and turn what happens into an exit code.
 
-0 done, 1 failed while running, 2 usage, 3 checkpoint, 4 out of memory, 130 Ctrl-C, 141 the reader of stdout left,
-143 SIGTERM. Nothing here or in the modules of the commands imports torch before the function of the command runs.
+0 done, 1 failed while running, 2 usage, 3 checkpoint, 4 out of memory, 5 network, 6 checksum, 130 Ctrl-C,
+141 the reader of stdout left, 143 SIGTERM. Nothing here or in the modules of the commands imports torch before the function of the command runs.
 """
 
 import contextlib
@@ -88,6 +88,17 @@ WORKLOADS = {
         examples=(("mistral-bench serving $M7B_DIR --rate 2", "two requests a second, at random times"),),
     ),
 }
+DOWNLOAD = Command(
+    name="mistral-download",
+    target="mistral_local.cli.download:download",
+    examples=(
+        ("mistral-download --list", "the published archives"),
+        ("mistral-download 7B-Instruct-v0.3", "into $MISTRAL_MODEL/7B-Instruct-v0.3; run again, it goes on"),
+        ("mistral-download Codestral-22B-v0.1 ./codestral --accept_license", "into a folder of your choice"),
+        ("mistral-download mistralai/Ministral-8B-Instruct-2410", "from a hub: the native files only"),
+        ("mistral-download 7B-Instruct-v0.3 --verify_only", "check what was downloaded"),
+    ),
+)
 LOCAL = {
     "explain": Command(
         name="mistral-local explain",
@@ -131,6 +142,11 @@ def bench() -> int:
     if arguments and arguments[0] in WORKLOADS:
         return run_command(WORKLOADS[arguments[0]], arguments[1:])
     return run_command(BENCH, arguments)
+
+
+def download() -> int:
+    """Run mistral-download."""
+    return run_command(DOWNLOAD, sys.argv[1:])
 
 
 def local() -> int:

@@ -2,15 +2,20 @@
 
 MISTRAL_MODEL             folder of checkpoint folders: a bare name is looked up in it
 MISTRAL_LOCAL_API_KEY     the key that clients of mistral-serve must show, if no flag names one
+MISTRAL_DOWNLOAD_BASE     base address of the published archives (default https://models.mistralcdn.com)
 MISTRAL_LOCAL_NOHISTORY   set to anything but nothing: mistral-chat keeps no history file
 XDG_STATE_HOME            where the history file goes (default ~/.local/state)
 NO_COLOR                  set to anything but nothing: no colours unless asked for by --color
 TERM                      `dumb`: as if the output were no terminal
 WORLD_SIZE                set by torchrun: the number of processes it started
+
+huggingface_hub reads its own: HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE.
 """
 
 import os
 from pathlib import Path
+
+from mistral_local.hub.source import DEFAULT_BASE
 
 
 def models_folder() -> Path | None:
@@ -22,6 +27,11 @@ def models_folder() -> Path | None:
 def server_key() -> str | None:
     """Return the key of the server, if the user set one."""
     return os.environ.get("MISTRAL_LOCAL_API_KEY") or None
+
+
+def archive_base() -> str:
+    """Return the address below which the published archives are."""
+    return os.environ.get("MISTRAL_DOWNLOAD_BASE") or DEFAULT_BASE
 
 
 def history_file() -> Path | None:

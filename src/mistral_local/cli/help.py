@@ -22,6 +22,7 @@ COMMON_FLAGS = {
 ENVIRONMENT = {
     "MISTRAL_MODEL": "folder of checkpoint folders, where a bare name is looked up",
     "MISTRAL_LOCAL_API_KEY": "the key of mistral-serve, if no flag names one",
+    "MISTRAL_DOWNLOAD_BASE": "base address of the archives that mistral-download fetches",
     "NO_COLOR": "if set, no colours unless --color always",
     "MISTRAL_LOCAL_NOHISTORY": "if set, mistral-chat keeps no history file",
 }
