@@ -98,9 +98,12 @@ class ShownProgress:
         self._shown_s = clock()
 
     def begin(self, phase: str, done: int, total: int | None) -> None:
-        """A phase starts."""
+        """A phase starts; a log hears of it when it has gone on for a while, or is over."""
         self._phase, self._meter = phase, Meter(done, total, self._clock)
-        self._show()
+        if self._interval_s <= 1:
+            self._show()
+        else:
+            self._shown_s = self._clock()
 
     def advance(self, num_bytes: int) -> None:
         """So many more bytes are done."""
