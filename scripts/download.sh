@@ -222,25 +222,24 @@ verify_archive() {
 
 # Nothing but files and folders, below the folder they are unpacked to, and no name twice.
 judge_members() {
-  local names="$staging/members" bad
-  tar -tf "$part" > "$names" 2> /dev/null || die 3 "$part is no whole tar archive"
+  local names bad
+  names="$(tar -tf "$part" 2> /dev/null)" || die 3 "$part is no whole tar archive"
   bad="$(tar -tvf "$part" | grep -v '^[-d]' | head -n 1)" || true
   [ -z "$bad" ] || die 3 "the archive has a member that is no regular file or folder: $bad"
-  bad="$(grep -E '^/|(^|/)\.\.(/|$)|\\|[[:cntrl:]]' "$names" | head -n 1)" || true
+  bad="$(grep -E '^/|(^|/)\.\.(/|$)|\\|[[:cntrl:]]' <<< "$names" | head -n 1)" || true
   [ -z "$bad" ] || die 3 "the archive has a member that is not safe to unpack: $bad"
-  bad="$(sed -e 's|^\(\./\)*||' "$names" | grep -v '/$' | sort | uniq -d | head -n 1)" || true
+  bad="$(grep -v '/$' <<< "$names" | sed 's|^\(\./\)*||' | sort | uniq -d | head -n 1)" || true
   [ -z "$bad" ] || die 3 "the archive has two members $bad"
-  rm -f "$names"
 }
 
 unpack() {
-  local raw="$staging/raw" top
+  local raw="$staging/raw" top log
   rm -rf "$raw" "$staging/unpacked"
   judge_members
   mkdir "$raw"
-  if ! tar -xf "$part" -C "$raw" --no-same-owner --no-same-permissions 2> "$staging/tar.log"; then
-    if grep -q 'No space left' "$staging/tar.log"; then die 1 "the disk of $staging is full; free some space and go on"; fi
-    die 3 "the archive cannot be unpacked: $(head -n 1 "$staging/tar.log")"
+  if ! log="$(tar -xf "$part" -C "$raw" --no-same-owner --no-same-permissions 2>&1)"; then
+    case "$log" in *"No space left"* | *"quota"*) die 1 "the disk of $staging is full; free some space and go on" ;; esac
+    die 3 "the archive cannot be unpacked: $(head -n 1 <<< "$log")"
   fi
   top="$raw"
   if [ ! -f "$raw/params.json" ] && [ "$(find "$raw" -mindepth 1 -maxdepth 1 | wc -l)" -eq 1 ]; then

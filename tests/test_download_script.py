@@ -78,9 +78,9 @@ def assert_whole(folder, files=CHECKPOINT):
 
 
 def test_shellcheck_is_content():
-    if not shutil.which("shellcheck"):
-        pytest.skip("needs shellcheck")
-    done = subprocess.run(["shellcheck", SCRIPT], capture_output=True, text=True)
+    shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    assert shellcheck, "it comes with the dev extra"
+    done = subprocess.run([shellcheck, SCRIPT], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -226,6 +226,33 @@ def test_a_dry_run_and_an_offline_run_fetch_nothing(publish, run, folder):
     assert run("Tiny", "--offline")[0] == 5
     assert file.sent == 0
     assert run("Tiny", "--dry-run", "--offline")[1].count("unknown") == 2
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    disk = tmp_path / "models"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("no right to mount a tmpfs")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_full_disk_is_named_and_what_has_come_is_gone_on_with(publish, run, folder, small_disk):
+    file = publish(has_length=False)  # the room cannot be checked first
+    code, _, err = run("Tiny")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "full" in err
+    assert not folder.exists()
+    subprocess.run(["mount", "-o", "remount,size=700k", small_disk], check=True)
+    code, _, err = run("Tiny")
+    assert code == 1  # the archive fits, its content does not
+    assert "full" in err
+    assert not folder.exists()
+    subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
+    file.has_length = True
+    assert run("Tiny")[0] == 0
+    assert_whole(folder)
 
 
 @pytest.mark.parametrize("licence", ["MNPL-0.1", "MRL-0.1"])
