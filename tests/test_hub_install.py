@@ -452,6 +452,7 @@ def test_what_is_no_archive_is_refused(server, get, tmp_path):
     server.put("/m.tar", b"<html>not found</html>")
     with pytest.raises(ArchiveError, match="no whole tar archive"):
         get(archive=Archive(f"{server.base}/m.tar"))
+    assert os.listdir(tmp_path) == []
 
 
 # Disk, lock, interruption

@@ -140,14 +140,13 @@ def _position(
 
 def _append(response: http.client.HTTPResponse, part: Part, position: int, progress: Progress) -> None:
     """Write what of the body, which begins at byte `position`, lies behind the end of the part."""
-    with part.file.open("ab") as file:
+    with named_disk_errors(part.file.parent), part.file.open("ab") as file:  # closing writes, too
         end = part.size
         while piece := _read(response):
             fresh = piece[max(0, end - position) :]
             position += len(piece)
-            with named_disk_errors(part.file.parent):
-                file.write(fresh)
-                file.flush()
+            file.write(fresh)
+            file.flush()
             end += len(fresh)
             progress.advance(len(fresh))
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mistral_local.errors import ChecksumError, DownloadError, UsageError
+from mistral_local.errors import ArchiveError, ChecksumError, DownloadError, UsageError
 from mistral_local.hub.archive import unpack
 from mistral_local.hub.checksum import check_sums
 from mistral_local.hub.fetch import Patience, fetch
@@ -44,7 +44,7 @@ def install(archive: Archive, target: Path, patience: Patience, progress: Progre
     Raises:
         DownloadError: if it cannot be fetched, or nothing is here yet and `offline` is set.
         ChecksumError: if it is not what was published; the archive is removed.
-        ArchiveError: if it is not safe to unpack, or no checkpoint.
+        ArchiveError: if it is not safe to unpack, or no checkpoint; removed unless it is what was published.
         DiskSpaceError, DownloadBusyError, UsageError: if there is no room, another process, or something in the way.
     """
     if is_installed(target):
@@ -57,7 +57,13 @@ def install(archive: Archive, target: Path, patience: Patience, progress: Progre
         _complete_part(archive, staging, patience, progress, offline=offline)
         found = _check(archive, staging, progress)
         staging.clear_unpacked()
-        sums = unpack(staging.part.file, staging.unpacked, progress)
+        try:
+            sums = unpack(staging.part.file, staging.unpacked, progress)
+        except ArchiveError:
+            staging.clear_unpacked()
+            if not found:  # it may have been damaged on its way
+                staging.part.discard()
+            raise
         write_manifest(staging.unpacked, " ".join([archive.url, *found]), sums)
         staging.put_in_place()
     return True
