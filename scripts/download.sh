@@ -379,6 +379,7 @@ main() {
 
 get() {
   if is_installed; then
+    rm -rf "$staging" # there if a process was ended between the rename and this
     finish "was here already; --verify_only checks its files"
     return
   fi

@@ -346,8 +346,11 @@ def test_offline_nothing_is_fetched(server, get, tmp_path):
 def test_what_is_there_is_not_fetched_again(server, get, tmp_path):
     file = server.put("/m.tar", TAR)
     get()
+    (tmp_path / ".m.download").mkdir()  # as if the first had been ended just before its last step
+    (tmp_path / ".m.download" / "archive.part").touch()
     get()
     assert len(file.requests) == 1
+    assert_whole(tmp_path / "m")
 
 
 def test_a_folder_of_somebody_else_is_not_touched(server, get, tmp_path):

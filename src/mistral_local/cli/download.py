@@ -17,6 +17,7 @@ from mistral_local.hub.install import install, is_installed
 from mistral_local.hub.manifest import verify_folder
 from mistral_local.hub.progress import Progress
 from mistral_local.hub.source import ArchiveSource, HubId, find_source
+from mistral_local.hub.staging import Staging
 from mistral_local.hub.table import PublishedArchive, published_archives
 
 
@@ -164,6 +165,8 @@ def _download_hub_model(hub_id: HubId, errand: _Errand) -> None:
             return
         _check_licence(hub_id.repo, model.licence_notice, errand)
         is_new = install_hub_model(model, errand.target, errand.patience, errand.progress)
+    else:
+        Staging(errand.target).discard()
     _finish(errand, is_new=is_new, is_instruct="instruct" in hub_id.name.lower(), can_run=True)
 
 

@@ -47,9 +47,10 @@ def install(archive: Archive, target: Path, patience: Patience, progress: Progre
         ArchiveError: if it is not safe to unpack, or no checkpoint; removed unless it is what was published.
         DiskSpaceError, DownloadBusyError, UsageError: if there is no room, another process, or something in the way.
     """
-    if is_installed(target):
-        return False
     staging = Staging(target)
+    if is_installed(target):
+        staging.discard()  # there if a process was ended between the rename and this
+        return False
     with staging.locked():
         if is_installed(target):  # the process that held the lock has just finished
             staging.discard()

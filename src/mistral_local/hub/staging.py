@@ -58,8 +58,8 @@ class Staging:
         self.discard()
 
     def discard(self) -> None:
-        """Remove everything that was staged."""
-        shutil.rmtree(self.folder)
+        """Remove everything that was staged, if anything was."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def clear_unpacked(self) -> None:
         """Remove what an earlier attempt unpacked."""
