@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mistral_local.attention.backend import AttentionBackend
 from mistral_local.attention.batch import AttentionMetadata
+from mistral_local.attention.per_step import PerStep
 from mistral_local.attention.sdpa import SdpaBackend
 from mistral_local.kernels import native
 from mistral_local.kvcache.storage import LayerCache
@@ -20,8 +21,7 @@ class NativeBackend(AttentionBackend):
 
     def __init__(self) -> None:
         self._many_tokens = SdpaBackend()
-        self._step: AttentionMetadata | None = None
-        self._queries: dict[int | None, Queries] = {}
+        self._queries = PerStep(_list_queries)
 
     def attend(
         self,
@@ -37,18 +37,11 @@ class NativeBackend(AttentionBackend):
         if kernels is None or cache is None or metadata.slot_mapping is None:
             return self._many_tokens.attend(q, k, v, cache=cache, metadata=metadata, window=window)
         cache.write(k, v, metadata.slot_mapping)
-        return kernels.attend(q.contiguous(), cache.k, cache.v, *self._queries_of(metadata, window))
-
-    def _queries_of(self, metadata: AttentionMetadata, window: int | None) -> Queries:
-        """What the queries of this step see, worked out once for all layers of one window."""
-        if self._step is not metadata:
-            self._step, self._queries = metadata, {}
-        if window not in self._queries:
-            self._queries[window] = _list_queries(metadata, window)
-        return self._queries[window]
+        return kernels.attend(q.contiguous(), cache.k, cache.v, *self._queries.get(metadata, window))
 
 
 def _list_queries(metadata: AttentionMetadata, window: int | None) -> Queries:
+    """What each query of a step sees, as NativeKernels.attend takes it."""
     numbers: list[int] = []
     for span in metadata.spans:
         slots = span.key_slots

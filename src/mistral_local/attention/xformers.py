@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mistral_local.attention.backend import AttentionBackend
 from mistral_local.attention.batch import AttentionMetadata, SequenceSpan
+from mistral_local.attention.per_step import PerStep
 from mistral_local.attention.sdpa import SdpaBackend
 from mistral_local.kvcache.storage import LayerCache
 
@@ -18,8 +19,7 @@ class XformersBackend(AttentionBackend):
 
     def __init__(self) -> None:
         self._decode = SdpaBackend()
-        self._step: AttentionMetadata | None = None
-        self._biases: dict[int | None, Any] = {}
+        self._biases = PerStep(_make_bias)
 
     def attend(
         self,
@@ -36,15 +36,7 @@ class XformersBackend(AttentionBackend):
         if cache is not None and metadata.slot_mapping is not None:
             cache.write(k, v, metadata.slot_mapping)
             k, v = _gather(cache.k, metadata.spans), _gather(cache.v, metadata.spans)
-        return _attend_packed(q, k, v, self._bias(metadata, window, q.device))
-
-    def _bias(self, metadata: AttentionMetadata, window: int | None, device: torch.device) -> Any:
-        """The mask of this step, made once for all layers of one window."""
-        if self._step is not metadata:
-            self._step, self._biases = metadata, {}
-        if window not in self._biases:
-            self._biases[window] = _make_bias(metadata, window, device)
-        return self._biases[window]
+        return _attend_packed(q, k, v, self._biases.get(metadata, window, q.device))
 
 
 def _gather(cached: Tensor, spans: tuple[SequenceSpan, ...]) -> Tensor:
