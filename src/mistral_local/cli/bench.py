@@ -5,12 +5,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mistral_local.cli.console import Console
 from mistral_local.cli.model_folder import find_model_folder
 from mistral_local.demo.locate import demo_checkpoint
 from mistral_local.errors import UsageError
+
+if TYPE_CHECKING:
+    from mistral_local.bench.load import Workload
 
 
 def run(
@@ -85,17 +88,13 @@ def throughput(
         output: also write the figures and their conditions to this JSON file.
     """
     _serve(
-        None,
-        model_path,
-        shape,
-        num_requests,
-        prompt_tokens,
-        new_tokens,
-        max_num_seqs,
-        max_guesses,
-        seed,
-        device,
-        output,
+        _workload(None, num_requests, prompt_tokens, new_tokens, seed),
+        model_path=model_path,
+        shape=shape,
+        max_num_seqs=max_num_seqs,
+        max_guesses=max_guesses,
+        device=device,
+        output=output,
     )
 
 
@@ -131,46 +130,32 @@ def serving(
     if rate <= 0:
         raise UsageError(f"--rate: expected more than 0, got {rate:g}")
     _serve(
-        rate,
-        model_path,
-        shape,
-        num_requests,
-        prompt_tokens,
-        new_tokens,
-        max_num_seqs,
-        max_guesses,
-        seed,
-        device,
-        output,
+        _workload(rate, num_requests, prompt_tokens, new_tokens, seed),
+        model_path=model_path,
+        shape=shape,
+        max_num_seqs=max_num_seqs,
+        max_guesses=max_guesses,
+        device=device,
+        output=output,
     )
 
 
-def _serve(
-    rate: float | None,
-    model_path: str | None,
-    shape: str | None,
-    num_requests: int,
-    prompt_tokens: int,
-    new_tokens: int,
-    max_num_seqs: int,
-    max_guesses: int,
-    seed: int,
-    device: str | None,
-    output: str | None,
-) -> None:
+def _workload(rate: float | None, num_requests: int, prompt_tokens: int, new_tokens: int, seed: int) -> "Workload":
     from mistral_local.bench.load import Workload
-    from mistral_local.bench.report import measure_workload, workload_table
 
     if min(num_requests, prompt_tokens, new_tokens) < 1:
         raise UsageError("--num_requests, --prompt_tokens and --new_tokens must be at least 1")
+    return Workload(num_requests=num_requests, prompt_tokens=prompt_tokens, new_tokens=new_tokens, rate=rate, seed=seed)
+
+
+def _serve(
+    workload: "Workload", *, model_path: str | None, shape: str | None, output: str | None, **limits: Any
+) -> None:
+    from mistral_local.bench.report import measure_workload, workload_table
+
     _check_output(output)
-    workload = Workload(
-        num_requests=num_requests, prompt_tokens=prompt_tokens, new_tokens=new_tokens, rate=rate, seed=seed
-    )
     with _checkpoint(model_path, shape, Console()) as (folder, name):
-        report = measure_workload(
-            folder, workload, name=name, max_num_seqs=max_num_seqs, max_guesses=max_guesses, device=device
-        )
+        report = measure_workload(folder, workload, name=name, **limits)
     print(workload_table(report))
     _save(report, output)
 
