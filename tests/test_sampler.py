@@ -171,13 +171,24 @@ def test_logprobs_are_those_of_the_model_before_any_processing() -> None:
     assert torch.allclose(sampled.top_logprobs, PROBS.log()[None, 1:3])
 
 
+def test_a_row_may_say_which_tokens_are_scored_beside_the_chosen_one() -> None:
+    rows = [make_row(logprobs=True, top_logprobs=1), make_row(logprobs=True, scored_token_ids=(3, 0, 1)), make_row()]
+    sampled = sample(LOGITS.expand(3, -1), rows)
+    assert sampled.top_ids is not None
+    assert sampled.top_logprobs is not None
+    assert sampled.top_ids[0, 0] == 1
+    assert sampled.top_ids[1].tolist() == [3, 0, 1]
+    assert torch.allclose(sampled.top_logprobs[1], PROBS.log()[[3, 0, 1]])
+    assert torch.allclose(sampled.top_logprobs[0, 0], PROBS.log()[1])
+
+
 @pytest.mark.parametrize(
     "params",
     [
         {"max_tokens": 0}, {"min_tokens": 10}, {"min_tokens": -1}, {"top_k": -1}, {"min_p": 1.1}, {"min_p": float("nan")},
         {"repetition_penalty": 0.0}, {"repetition_penalty": float("inf")}, {"presence_penalty": 2.1},
         {"frequency_penalty": float("nan")}, {"top_logprobs": 21}, {"logit_bias": {1: float("inf")}},
-        {"allowed_token_ids": frozenset()}, {"allowed_token_ids": frozenset([1]), "bad_token_ids": frozenset([1])},
+        {"scored_token_ids": (1,)}, {"scored_token_ids": (1, 1), "logprobs": True}, {"allowed_token_ids": frozenset()}, {"allowed_token_ids": frozenset([1]), "bad_token_ids": frozenset([1])},
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_refused_by_name(params: dict[str, Any]) -> None:
@@ -187,8 +198,9 @@ def test_values_out_of_range_are_refused_by_name(params: dict[str, Any]) -> None
 
 @pytest.mark.parametrize(
     "params",
-    [{"logit_bias": {4: 1.0}}, {"allowed_token_ids": frozenset([1, -1])}, {"bad_token_ids": frozenset([10**9])}],
-)
+    [{"logit_bias": {4: 1.0}}, {"allowed_token_ids": frozenset([1, -1])}, {"bad_token_ids": frozenset([10**9])},
+     {"scored_token_ids": (4,), "logprobs": True}],
+)  # fmt: skip
 def test_ids_outside_the_vocabulary_are_refused_by_name(params: dict[str, Any]) -> None:
     with pytest.raises(TokenIdError, match=next(iter(params))):
         SamplingParams(max_tokens=1, **params).check_ids(4)

@@ -100,7 +100,7 @@ def test_the_model_is_listed_with_its_true_capabilities(live: Live) -> None:
     assert card["type"] == "base"
     assert card["max_context_length"] == 1024
     able = {name for name, value in card["capabilities"].items() if value}
-    assert able == {"completion_chat", "completion_fim", "function_calling"}
+    assert able == {"completion_chat", "completion_fim", "function_calling", "moderation"}
 
 
 def test_unknown_routes_and_methods_have_the_error_shape(live: Live) -> None:

@@ -108,6 +108,10 @@ BODIES = {
     "/v1/fim/completions": FIELDS | {"prompt": ANYTHING, "suffix": ANYTHING},
     "/v1/completions": FIELDS | {"prompt": ANYTHING, "suffix": SCALARS, "echo": SCALARS, "best_of": SCALARS},
     "/v1/embeddings": {"input": ANYTHING, "encoding_format": SCALARS, "dimensions": SCALARS, "pooling": SCALARS},
+    "/v1/moderations": {"input": ANYTHING},
+    "/v1/chat/moderations": {
+        "input": st.lists(MESSAGE, max_size=3) | st.lists(st.lists(MESSAGE, max_size=2)) | ANYTHING
+    },
 }
 
 
@@ -122,7 +126,7 @@ def run(live: Live, path: str, num_examples: int) -> None:
     @given(strategy)
     def check(body: Any) -> None:
         if isinstance(body, dict):
-            body = {"max_tokens": 3, **body} if path != "/v1/embeddings" else body
+            body = {"max_tokens": 3, **body} if "max_tokens" in BODIES[path] else body
         response = live.http.post(path, json=body)
         assert response.status_code < 500, (body, response.text)
         if response.status_code != 200:

@@ -133,6 +133,30 @@ class AsyncEngine:
             future.add_done_callback(self._abort_unwanted)
             raise
 
+    async def generate(self, prompts: list[list[int]], params: list[SamplingParams]) -> list[Sequence]:
+        """Run prompts to their end and return their sequences in order; giving up the wait aborts what still runs.
+
+        No more prompts are queued at a time than may run together, so that one caller does not fill the queue.
+
+        Raises:
+            As add(), and MistralLocalError if a sequence ended by an error.
+        """
+        sequences: list[Sequence] = []
+        for start in range(0, len(prompts), self.max_num_seqs):
+            end = start + self.max_num_seqs
+            streams: list[TokenStream] = []
+            try:
+                for prompt, its_params in zip(prompts[start:end], params[start:end], strict=True):
+                    streams.append(await self.add(prompt, its_params))
+                for stream in streams:
+                    async for _ in stream:
+                        pass
+            finally:
+                for stream in streams:
+                    self.abort(stream)
+            sequences += [stream.sequence for stream in streams]
+        return sequences
+
     def abort(self, stream: TokenStream) -> None:
         """End a sequence within one step; nothing happens if it has ended.  May be called from any thread."""
         if self._is_open and not stream.sequence.is_finished:

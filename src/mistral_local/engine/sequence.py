@@ -54,7 +54,7 @@ class Sequence:
         block_table: its blocks; None while it waits.
         prompt_logprobs: of prompt tokens from the 2nd on, as far as computed, if asked for.
         logprobs: of new tokens, if asked for.
-        top_logprobs: for each new token the likeliest ids and their logprobs, if asked for.
+        top_logprobs: for each new token the ids that are scored beside it and their logprobs, if asked for.
         pooled: [dim] fp32 on the model's device, what pooling has collected so far; whole when the sequence has ended.
         num_cached_tokens: of the prompt, how many the cache knew when it was let in.
         finish_reason: why it ended: a stop token, a length limit, its caller, or an error.
@@ -153,7 +153,7 @@ class Sequence:
             self._seen.add(choice.token)
         if self.params.logprobs:
             self.logprobs.append(choice.logprob)
-            self.top_logprobs.append(choice.top_logprobs[: self.params.top_logprobs])
+            self.top_logprobs.append(choice.top_logprobs[: self.params.num_scored_beside])
         if self.grammar is not None:
             self.grammar.advance(choice.token)
             if self.grammar.error is not None:

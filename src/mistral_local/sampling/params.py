@@ -40,6 +40,7 @@ class SamplingParams:
         stop_token_ids: ids that end the sequence; they are neither returned nor scored.
         logprobs: score each new token by the log-softmax of the model's logits: untempered, before any of the above.
         top_logprobs: beside it the likeliest so many tokens and their scores, at most 20.
+        scored_token_ids: in place of the likeliest tokens, score these, in this order; needs logprobs.
         prompt_logprobs: score the prompt's tokens from the second on as well.
         pooling: choose no tokens, but return one vector of the last hidden states: their mean over the prompt, or that
             of its last token.
@@ -65,6 +66,7 @@ class SamplingParams:
     stop_token_ids: frozenset[int] = frozenset()
     logprobs: bool = False
     top_logprobs: int = 0
+    scored_token_ids: tuple[int, ...] = ()
     prompt_logprobs: bool = False
     pooling: Pooling | None = None
 
@@ -79,6 +81,10 @@ class SamplingParams:
         _check("presence_penalty", self.presence_penalty, low=-2, high=2)
         _check("frequency_penalty", self.frequency_penalty, low=-2, high=2)
         _check("top_logprobs", self.top_logprobs, low=0, high=MAX_TOP_LOGPROBS)
+        if self.scored_token_ids and not self.logprobs:
+            raise RequestError("scored_token_ids: needs logprobs")
+        if len(set(self.scored_token_ids)) < len(self.scored_token_ids):
+            raise RequestError("scored_token_ids: each id can be asked for once")
         if not all(map(math.isfinite, self.logit_bias.values())):
             raise RequestError("logit_bias: expected finite numbers")
         if self.pooling is not None and self.pooling not in get_args(Pooling):
@@ -87,6 +93,11 @@ class SamplingParams:
             raise RequestError("grammar: its EOS must end the answer, so that ignore_eos cannot be")
         if self.allowed_token_ids is not None and not self.allowed_token_ids - self.bad_token_ids:
             raise RequestError("allowed_token_ids: no token may be chosen")
+
+    @property
+    def num_scored_beside(self) -> int:
+        """How many tokens are scored beside each new one."""
+        return len(self.scored_token_ids) or self.top_logprobs
 
     @property
     def has_penalties(self) -> bool:
@@ -105,6 +116,7 @@ class SamplingParams:
             "logit_bias": self.logit_bias,
             "allowed_token_ids": self.allowed_token_ids or (),
             "bad_token_ids": self.bad_token_ids,
+            "scored_token_ids": self.scored_token_ids,
         }
         for name, ids in options.items():
             for token in ids:

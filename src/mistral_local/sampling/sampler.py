@@ -27,7 +27,8 @@ class Sampled:
     Attributes:
         token_ids: [S] int64; NOT_FINITE or NONE_ALLOWED where no token could be chosen.
         logprobs: [S] fp32 of the chosen tokens, by the model's own logits; None when nobody asked.
-        top_ids, top_logprobs: [S, K], the likeliest tokens by the model's own logits; None when nobody asked.
+        top_ids, top_logprobs: [S, K], the tokens that are scored beside the chosen one, by the model's own logits; None
+            when nobody asked.  A row that asked for fewer has others behind.
     """
 
     token_ids: Tensor
@@ -55,13 +56,16 @@ def sample(logits: Tensor, rows: list[SamplingRow], masks: TokenMasks | None = N
         chosen = chosen.masked_fill(best == -torch.inf, NONE_ALLOWED)
     if not any(row.params.logprobs for row in rows):
         return Sampled(chosen)
-    num_top = max(row.params.top_logprobs for row in rows)
+    num_top = max(row.params.num_scored_beside for row in rows)
     normaliser = logits.logsumexp(dim=-1, keepdim=True)
     logprobs = (logits.gather(1, token_ids[:, None]) - normaliser)[:, 0]
     if not num_top:
         return Sampled(chosen, logprobs)
-    top = logits.topk(min(num_top, logits.shape[-1]), dim=-1)
-    return Sampled(chosen, logprobs, top.indices, top.values - normaliser)
+    top_ids = logits.topk(min(num_top, logits.shape[-1]), dim=-1).indices
+    for index, row in enumerate(rows):
+        if scored := row.params.scored_token_ids:
+            top_ids[index, : len(scored)] = torch.tensor(scored, device=logits.device)
+    return Sampled(chosen, logprobs, top_ids, logits.gather(1, top_ids) - normaliser)
 
 
 def token_logprobs(logits: Tensor, token_ids: Tensor) -> Tensor:

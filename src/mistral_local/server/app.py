@@ -11,7 +11,17 @@ import mistral_local
 from mistral_local.server.auth import Auth
 from mistral_local.server.errors import add_error_handlers
 from mistral_local.server.log import RequestLog
-from mistral_local.server.routes import azure, chat, completion, embeddings, execute, health, models, refused
+from mistral_local.server.routes import (
+    azure,
+    chat,
+    completion,
+    embeddings,
+    execute,
+    health,
+    models,
+    moderation,
+    refused,
+)
 from mistral_local.server.settings import ServerSettings
 from mistral_local.server.state import ServerState
 from mistral_local.tasks.async_llm import AsyncLLM
@@ -22,6 +32,7 @@ ROUTERS = (
     chat.router,
     completion.router,
     embeddings.router,
+    moderation.router,
     azure.router,
     execute.router,
     refused.router,

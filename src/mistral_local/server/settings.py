@@ -24,6 +24,7 @@ class Limits:
         choices: answers to one request (n).
         prompts: texts of one completion request.
         embeddings: texts of one embeddings request.
+        moderations: texts or conversations of one moderation request.
         logit_bias: token ids with a bias.
         request_seconds: after which an answer is cut.
         execute_seconds, execute_memory_mb: most that a program may ask for.
@@ -40,6 +41,7 @@ class Limits:
     choices: int = 16
     prompts: int = 64
     embeddings: int = 512
+    moderations: int = 64
     logit_bias: int = 1024
     request_seconds: int = 600
     execute_seconds: int = 30

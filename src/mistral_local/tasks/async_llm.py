@@ -17,6 +17,7 @@ from mistral_local.tasks.async_answer import AsyncAnswer, start_answer
 from mistral_local.tasks.embeddings import aembed
 from mistral_local.tasks.loading import Runtime, describe
 from mistral_local.tasks.messages import Message
+from mistral_local.tasks.moderation import Moderation, ModerationRequest, can_moderate, moderate_chats, moderate_texts
 from mistral_local.tasks.outputs import Answer, Event
 from mistral_local.tasks.prepared import PreparedRequest
 from mistral_local.tasks.request_builder import RequestBuilder
@@ -87,6 +88,11 @@ class AsyncLLM:
         """Whether the tokenizer can call functions."""
         return self._tokenizer.control_id("[TOOL_CALLS]") is not None
 
+    @property
+    def can_moderate(self) -> bool:
+        """Whether the model can be asked to judge texts."""
+        return can_moderate(self._tokenizer)
+
     async def prepare_chat(self, messages: Iterable[Message], **fields: Any) -> PreparedRequest:
         """Encode a conversation; arguments and errors as in RequestBuilder.chat()."""
         return await self._apart(lambda: self._requests.chat(messages, **fields))
@@ -126,9 +132,20 @@ class AsyncLLM:
         tokens = await self._apart(lambda: [self._requests.plain_tokens(prompt) for prompt in prompts])
         return await aembed(self._engine, tokens, pooling=pooling), sum(map(len, tokens))
 
+    async def moderate(self, texts: list[str], **how: Any) -> tuple[list[Moderation], int]:
+        """How the model judges each text, and how many tokens were asked; arguments and errors as in moderate_texts()."""
+        return await self._judge(await self._apart(lambda: moderate_texts(self._requests, texts, **how)))
+
+    async def moderate_chats(self, conversations: Iterable[Iterable[Message]]) -> tuple[list[Moderation], int]:
+        """The same of the last message of each conversation; errors as in moderate_chats()."""
+        return await self._judge(await self._apart(lambda: moderate_chats(self._requests, conversations)))
+
     async def stats(self) -> EngineStats:
         """What the engine does and has done."""
         return await self._engine.stats()
+
+    async def _judge(self, request: ModerationRequest) -> tuple[list[Moderation], int]:
+        return request.results(await self._engine.generate(request.prompts, request.params)), request.num_tokens
 
     async def _apart(self, work: Callable[[], T]) -> T:
         """Do what takes time on a thread."""

@@ -31,24 +31,8 @@ def embed(engine: Engine, prompts: list[list[int]], *, pooling: Pooling) -> list
 
 
 async def aembed(engine: AsyncEngine, prompts: list[list[int]], *, pooling: Pooling) -> list[list[float]]:
-    """embed() on an event loop; cancelling it gives up what has not been computed.
-
-    No more prompts are queued at a time than may run together, so that one request does not fill the queue.
-    """
-    sequences: list[Sequence] = []
-    for start in range(0, len(prompts), engine.max_num_seqs):
-        streams = []
-        try:
-            for prompt in prompts[start : start + engine.max_num_seqs]:
-                streams.append(await engine.add(prompt, _params(pooling)))  # noqa: PERF401 - aborted if the next fails
-            for stream in streams:
-                async for _ in stream:
-                    pass
-        finally:
-            for stream in streams:
-                engine.abort(stream)
-        sequences += [stream.sequence for stream in streams]
-    return _vectors(sequences)
+    """embed() on an event loop; cancelling it gives up what has not been computed."""
+    return _vectors(await engine.generate(prompts, [_params(pooling)] * len(prompts)))
 
 
 def _params(pooling: Pooling) -> SamplingParams:

@@ -20,6 +20,7 @@ from mistral_local.tasks.json_answer import SYSTEM as JSON_SYSTEM
 from mistral_local.tasks.json_answer import json_member
 from mistral_local.tasks.loading import describe, load_runtime
 from mistral_local.tasks.messages import Message, plain_message
+from mistral_local.tasks.moderation import Moderation, ModerationRequest, moderate_chats, moderate_texts
 from mistral_local.tasks.outputs import Answer
 from mistral_local.tasks.prepared import PreparedRequest
 from mistral_local.tasks.request_builder import RequestBuilder, Tools
@@ -188,6 +189,19 @@ class LLM:
         """
         return embed(self._engine, [self._tokenizer.encode_text(text) for text in texts], pooling=pooling)
 
+    def moderate(self, texts: list[str]) -> list[Moderation]:
+        """Let the model judge texts, category by category; its judgement is as good as the model.
+
+        Raises:
+            RequestError: if a text cannot be judged.
+        """
+        return self._judge(moderate_texts(self._requests, texts))
+
+    def moderate_chat(self, messages: Iterable[Message]) -> Moderation:
+        """Let the model judge the last message of a conversation; errors as in moderate()."""
+        (moderation,) = self._judge(moderate_chats(self._requests, [messages]))
+        return moderation
+
     def count_tokens(self, messages: Iterable[Message], *, tools: Tools | None = None) -> int:
         """Prompt tokens of a conversation as it would be sent."""
         return self._requests.count_tokens(messages, tools=tools)
@@ -213,6 +227,9 @@ class LLM:
         finally:
             for stream in streams:
                 stream.close()
+
+    def _judge(self, request: ModerationRequest) -> list[Moderation]:
+        return request.results(self._engine.generate(request.prompts, request.params))
 
     def _start(self, request: PreparedRequest) -> AnswerStream:
         wants = request.wants_tokens

@@ -28,10 +28,13 @@ class RequestBuilder:
     Args:
         context_length: most tokens of one request, prompt and answer together.
         note: called with a line for each thing that was done to a request and that its sender may not expect.
+
+    Attributes:
+        tokenizer: with which requests are encoded.
     """
 
     def __init__(self, tokenizer: Tokenizer, context_length: int, *, note: Callable[[str], None] | None = None) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._note = note or (lambda _: None)
         self._constraints = Constraints(tokenizer)
         self.context_length = context_length
@@ -68,22 +71,22 @@ class RequestBuilder:
         chat = chat_request(
             messages,
             tools,
-            version=self._tokenizer.version,
-            reasons=self._tokenizer.can_reason,
+            version=self.tokenizer.version,
+            reasons=self.tokenizer.can_reason,
             safe_prompt=safe_prompt,
             tool_choice=tool_choice,
             parallel_tool_calls=parallel_tool_calls,
             response_format=plain_response_format(response_format),
             reasoning_effort=reasoning_effort,
         )
-        tokens = encode_chat(self._tokenizer, chat)
+        tokens = encode_chat(self.tokenizer, chat)
         for note in chat.notes:
             self._note(note)
         constraint = self._constraints.chat(
             chat.request,
             settings.form,
             prefix=chat.prefix,
-            is_thinking=ends_in_reasoning(self._tokenizer, tokens),
+            is_thinking=ends_in_reasoning(self.tokenizer, tokens),
         )
         return self._prepared(
             tokens,
@@ -99,7 +102,7 @@ class RequestBuilder:
     def fim(self, prompt: str, suffix: str = "", *, row: int = 0, **options: Any) -> PreparedRequest:
         """Encode a gap; errors as in chat()."""
         settings = read_options(options)
-        tokens = self._tokenizer.encode_fim(prompt, suffix)
+        tokens = self.tokenizer.encode_fim(prompt, suffix)
         return self._prepared_text(tokens, settings, row=row, continues_text=True)
 
     def text(self, prompt: str | list[int], *, row: int = 0, **options: Any) -> PreparedRequest:
@@ -114,13 +117,13 @@ class RequestBuilder:
             RequestError: if it cannot be encoded.
             PromptTooLongError: if it leaves no room in the context.
         """
-        tokens = self._tokenizer.encode_text(text) if isinstance(text, str) else text
+        tokens = self.tokenizer.encode_text(text) if isinstance(text, str) else text
         self._check_length(tokens)
         return tokens
 
     def count_tokens(self, messages: Iterable[Message], *, tools: Tools | None = None) -> int:
         """Prompt tokens of a conversation as it would be sent."""
-        tokenizer = self._tokenizer
+        tokenizer = self.tokenizer
         chat = chat_request(messages, tools, version=tokenizer.version, reasons=tokenizer.can_reason)
         return len(encode_chat(tokenizer, chat))
 
@@ -136,13 +139,13 @@ class RequestBuilder:
         self._check_length(tokens)
         params = options.sampling_params(
             room=self.context_length - len(tokens),
-            eos_id=self._tokenizer.eos_id,
+            eos_id=self.tokenizer.eos_id,
             row=row,
             bad_token_ids=constraint.bad_token_ids,
             grammar=constraint.grammar,
         )
         stop = tuple(options.stop)
-        return PreparedRequest(tokenizer=self._tokenizer, tokens=tokens, params=params, stop=stop, **how)
+        return PreparedRequest(tokenizer=self.tokenizer, tokens=tokens, params=params, stop=stop, **how)
 
     def _check_length(self, tokens: list[int]) -> None:
         if len(tokens) >= self.context_length:

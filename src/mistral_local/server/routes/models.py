@@ -41,7 +41,7 @@ def model_card(state: ServerState) -> dict[str, Any]:
             "fine_tuning": False,
             "vision": False,
             "classification": False,
-            "moderation": False,
+            "moderation": llm.can_moderate,
             "ocr": False,
             "audio": False,
             "audio_transcription": False,

@@ -13,8 +13,6 @@ UNABLE = {
     "/v1/audio/transcriptions": "the loaded model has no audio, which transcription needs",
     "/v1/classifications": "the loaded model is no classifier",
     "/v1/chat/classifications": "the loaded model is no classifier",
-    "/v1/moderations": "moderation is not supported yet",
-    "/v1/chat/moderations": "moderation is not supported yet",
 }
 
 
