@@ -8,16 +8,15 @@ from typing import Any
 import pytest
 import torch
 from all_tokenizers import ALL, load_tokenizer
+from planted import Planted, all_no, one_yes
 from test_request_parity import checkpoint
-from torch import Tensor
 
 import mistral_local
-from mistral_local.attention.batch import Batch
 from mistral_local.errors import PromptTooLongError, RequestError
 from mistral_local.tasks.async_llm import AsyncLLM
 from mistral_local.tasks.llm import LLM
 from mistral_local.tasks.loading import load_runtime
-from mistral_local.tasks.moderation import CATEGORIES, Labels, transcript
+from mistral_local.tasks.moderation import CATEGORIES, HARMFUL, Labels, transcript
 
 CHAT = [
     {"role": "system", "content": "Be kind."},
@@ -29,41 +28,6 @@ CHAT = [
     },
     {"role": "tool", "tool_call_id": "call_1", "content": "sharply"},
 ]
-
-
-class Planted:
-    """A model whose logits of the label tokens are set, question by question.
-
-    Attributes:
-        steps: the questions whose label was chosen in each step.
-    """
-
-    def __init__(self, llm: LLM, logits: dict[str, dict[int, float]]) -> None:
-        self._llm, self._planted = llm, logits
-        self._keys: list[str] = []
-        self.steps: list[list[str]] = []
-        model: Any = llm._model
-        self._hidden, self._logits = model.hidden, model.logits
-        model.hidden, model.logits = self.hidden, self.logits
-
-    def hidden(self, batch: Batch, cache: Any) -> Tensor:
-        ids = batch.input_ids.tolist()
-        spans = [ids[span.query_start : span.query_start + span.query_len] for span in batch.attention.spans]
-        self._keys = [self._key(self._llm._tokenizer.decode(span)) for span in spans]
-        self.steps.append(self._keys)
-        return self._hidden(batch, cache)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        logits = self._logits(hidden)
-        for row, key in zip(logits, self._keys, strict=True):
-            row[:] = 7.0  # what is likelier than any label is not chosen
-            for token, value in self._planted[key].items():
-                row[token] = value
-        return logits
-
-    def _key(self, text: str) -> str:
-        (key,) = (key for key, question in CATEGORIES.items() if question[-20:] in text)
-        return key
 
 
 @pytest.fixture(params=["demo", "mistral_instruct_tokenizer_240323.model.v3", "tekken v15"])
@@ -90,22 +54,22 @@ def flipped(labels: Labels, planted: dict[int, float]) -> dict[int, float]:
 def test_each_score_is_the_softmax_over_the_label_tokens_and_flipping_them_flips_the_flag(llm: LLM) -> None:
     labels = Labels.of(llm._tokenizer)
     planted = planted_for(labels, seed=1)
-    model = Planted(llm, planted)
+    model = Planted(llm._model, llm._tokenizer, planted)
     (judged,) = llm.moderate(["Cut the tomatoes into cubes."])
     assert list(judged.scores) == list(CATEGORIES)
     for key, logits in planted.items():
         probs = torch.softmax(torch.tensor([logits[token] for token in labels.yes + labels.no]), dim=0)
         assert judged.scores[key] == pytest.approx(float(probs[: len(labels.yes)].sum()), abs=1e-5)
     assert judged.is_flagged == any(judged.categories.values())
-    model._planted = {key: flipped(labels, logits) for key, logits in planted.items()}
-    (other,) = llm.moderate(["Another text, because the cache knows the questions about the first one."])
+    model.plant({key: flipped(labels, logits) for key, logits in planted.items()})
+    (other,) = llm.moderate(["Cut the tomatoes into cubes."])
     assert other.categories == {key: not flag for key, flag in judged.categories.items()}
     for key in CATEGORIES:
         assert other.scores[key] == pytest.approx(1 - judged.scores[key], abs=1e-5)
 
 
 def test_the_questions_about_a_text_share_it_and_run_together(llm: LLM) -> None:
-    model = Planted(llm, planted_for(Labels.of(llm._tokenizer), seed=2))
+    model = Planted(llm._model, llm._tokenizer, planted_for(Labels.of(llm._tokenizer), seed=2))
     llm.moderate(["tomatoes " * 100])
     assert [len(step) for step in model.steps] == [1, 8]
     stats = llm._engine.stats()
@@ -115,12 +79,10 @@ def test_the_questions_about_a_text_share_it_and_run_together(llm: LLM) -> None:
 
 def test_nothing_flagged_is_not_flagged(llm: LLM) -> None:
     labels = Labels.of(llm._tokenizer)
-    low = dict.fromkeys(labels.yes, -9.0) | dict.fromkeys(labels.no, 0.0)
-    planted = dict.fromkeys(CATEGORIES, low)
-    model = Planted(llm, planted)
+    model = Planted(llm._model, llm._tokenizer, all_no(labels))
     assert not llm.moderate_chat(CHAT).is_flagged
-    model._planted = planted | {"pii": {token: -value for token, value in low.items()}}
-    judged = llm.moderate_chat([*CHAT, {"role": "assistant", "content": "Keep the knife sharp."}])
+    model.plant(one_yes(labels, "pii"))
+    judged = llm.moderate_chat(CHAT)
     assert judged.is_flagged
     assert [key for key, flag in judged.categories.items() if flag] == ["pii"]
 
@@ -131,13 +93,15 @@ def test_the_event_loop_gets_the_same_in_batches_of_any_size() -> None:
 
     async def judge() -> Any:
         async with AsyncLLM(load_runtime(max_batch_size=2, max_context=1024, max_waiting=4, device="cpu")) as llm:
-            return await llm.moderate(texts), await llm.moderate(texts, keys=("law",)), await llm.moderate_chats([CHAT])
+            prompts = [(await llm.prepare_text(text)).tokens for text in texts]
+            return await llm.moderate(texts), await llm.moderate_prompts(prompts), await llm.moderate_chats([CHAT])
 
-    (judged, num_tokens), (one, _), (chat, _) = asyncio.run(judge())
+    (judged, num_tokens), prompts, (chat, _) = asyncio.run(judge())
     assert num_tokens > 27 * 50
     for ours, theirs in zip(judged, expected, strict=True):
         assert ours.scores == pytest.approx(theirs.scores, abs=2e-2)
-    assert [list(moderation.scores) for moderation in one] == [["law"]] * 3
+    for ours, theirs in zip(prompts, expected, strict=True):
+        assert ours.scores == pytest.approx({key: theirs.scores[key] for key in HARMFUL}, abs=2e-2)
     assert list(chat[0].scores) == list(CATEGORIES)
 
 

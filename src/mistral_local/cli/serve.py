@@ -35,6 +35,7 @@ def serve(
     lora_path: str | None = None,
     speculate: Speculation = "off",
     execute: bool = False,
+    content_filter: bool = False,
     limits: tuple[str, ...] = (),
     allowed_origins: tuple[str, ...] = (),
     drain_seconds: int = 30,
@@ -59,6 +60,7 @@ def serve(
         lora_path: LoRA adapter (safetensors file) to merge into the weights
         speculate: ngram guesses words that occurred before and verifies them
         execute: run programs that clients send to /v1/execute, in the sandbox (Linux with bubblewrap)
+        content_filter: let the model judge each prompt first, and refuse harmful ones as Azure does; only as good as the model
         limits: limits of one request to change, such as 'choices=4 body_bytes=8MB'; all are printed at start
         allowed_origins: web pages whose scripts may ask, such as https://example.org; those of this machine may
         drain_seconds: how long answers may go on after SIGTERM or Ctrl-C; a second one ends them
@@ -78,6 +80,7 @@ def serve(
         allowed_origins=allowed_origins,
         temperature=temperature,
         executes=execute,
+        filters_content=content_filter,
         drain_seconds=drain_seconds,
         limits=Limits().changed(limits),
     )
@@ -105,6 +108,8 @@ def serve(
     set_up_log(log_format, sys.stderr)
     log = logging.getLogger("mistral_local.server")
     llm = AsyncLLM(runtime, note=log.info)
+    if content_filter and not llm.can_moderate:
+        raise UsageError("--content_filter: this model's tokenizer has no tokens for yes and no")
 
     def tell(url: str) -> None:
         log.info("%s: %s", llm.name, llm.description)

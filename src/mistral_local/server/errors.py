@@ -65,6 +65,7 @@ class ApiError(HTTPException):
     Args:
         param: the field of the body that is meant, dotted.
         code: a word for programs; the status decides it if it is None.
+        inner: details, as `innererror` of Azure has them.
     """
 
     def __init__(
@@ -74,10 +75,11 @@ class ApiError(HTTPException):
         *,
         param: str | None = None,
         code: str | None = None,
+        inner: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(status, message, dict(headers or {}))
-        self.param, self.code = param, code
+        self.param, self.code, self.inner = param, code, inner
 
 
 def error_body(status: int, message: str, *, param: str | None = None, code: str | None = None) -> dict[str, Any]:
@@ -114,8 +116,11 @@ def add_error_handlers(app: FastAPI) -> None:
 
 def error_response(error: HTTPException) -> Response:
     """The response that an error becomes."""
-    param, code = (error.param, error.code) if isinstance(error, ApiError) else (None, None)
-    body = error_body(error.status_code, error.detail, param=param, code=code)
+    if not isinstance(error, ApiError):
+        error = ApiError(error.status_code, error.detail, headers=error.headers)
+    body = error_body(error.status_code, error.detail, param=error.param, code=error.code)
+    if error.inner is not None:
+        body["error"] = {**body["error"], "innererror": error.inner}
     return JSONResponse(body, error.status_code, dict(error.headers or {}))
 
 

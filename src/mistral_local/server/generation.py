@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
+from mistral_local.server.content_filter import refuse_harmful
 from mistral_local.server.errors import CLIENT_GONE, ApiError
 from mistral_local.server.rendering.chat import chat_chunks, chat_completion, chat_envelope
 from mistral_local.server.schemas.generation import GenerationBody
@@ -50,6 +51,8 @@ async def generate(
 
     async def start() -> AsyncAnswers:
         prepared = await prepare()
+        if state.settings.filters_content:
+            await refuse_harmful(state.llm, prepared)
         if body.token_limit == 0:
             prepared = [replace(one, wants_tokens=False) for one in prepared]
         choices = [choice for one in prepared for choice in one.choices(body.num_choices)]

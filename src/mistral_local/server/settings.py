@@ -94,6 +94,7 @@ class ServerSettings:
             machine always may.
         temperature: of requests that name none.
         executes: whether /v1/execute runs programs in the sandbox.
+        filters_content: whether the model judges each prompt before it answers.
         drain_seconds: how long answers may go on after SIGTERM.
 
     Raises:
@@ -106,6 +107,7 @@ class ServerSettings:
     allowed_origins: tuple[str, ...] = ()
     temperature: float = 0.7
     executes: bool = False
+    filters_content: bool = False
     drain_seconds: int = 30
     limits: Limits = field(default_factory=Limits)
 

@@ -17,7 +17,14 @@ from mistral_local.tasks.async_answer import AsyncAnswer, start_answer
 from mistral_local.tasks.embeddings import aembed
 from mistral_local.tasks.loading import Runtime, describe
 from mistral_local.tasks.messages import Message
-from mistral_local.tasks.moderation import Moderation, ModerationRequest, can_moderate, moderate_chats, moderate_texts
+from mistral_local.tasks.moderation import (
+    Moderation,
+    ModerationRequest,
+    can_moderate,
+    moderate_chats,
+    moderate_prompts,
+    moderate_texts,
+)
 from mistral_local.tasks.outputs import Answer, Event
 from mistral_local.tasks.prepared import PreparedRequest
 from mistral_local.tasks.request_builder import RequestBuilder
@@ -132,13 +139,18 @@ class AsyncLLM:
         tokens = await self._apart(lambda: [self._requests.plain_tokens(prompt) for prompt in prompts])
         return await aembed(self._engine, tokens, pooling=pooling), sum(map(len, tokens))
 
-    async def moderate(self, texts: list[str], **how: Any) -> tuple[list[Moderation], int]:
-        """How the model judges each text, and how many tokens were asked; arguments and errors as in moderate_texts()."""
-        return await self._judge(await self._apart(lambda: moderate_texts(self._requests, texts, **how)))
+    async def moderate(self, texts: list[str]) -> tuple[list[Moderation], int]:
+        """How the model judges each text, and how many tokens were asked; errors as in moderate_texts()."""
+        return await self._judge(await self._apart(lambda: moderate_texts(self._requests, texts)))
 
     async def moderate_chats(self, conversations: Iterable[Iterable[Message]]) -> tuple[list[Moderation], int]:
         """The same of the last message of each conversation; errors as in moderate_chats()."""
         return await self._judge(await self._apart(lambda: moderate_chats(self._requests, conversations)))
+
+    async def moderate_prompts(self, prompts: list[list[int]]) -> list[Moderation]:
+        """How the model judges what it is to see, by the harmful categories; errors as in moderate_prompts()."""
+        judged, _ = await self._judge(await self._apart(lambda: moderate_prompts(self._requests, prompts)))
+        return judged
 
     async def stats(self) -> EngineStats:
         """What the engine does and has done."""

@@ -6,6 +6,7 @@ only as good as the model: one that was not trained to judge texts guesses, and 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -37,6 +38,15 @@ CATEGORIES = {
     "numbers of accounts or identity cards",
 }
 """The keys of the Mistral API, and what the model is asked to look for."""
+
+HARMFUL = (
+    "sexual",
+    "hate_and_discrimination",
+    "violence_and_threats",
+    "dangerous_and_criminal_content",
+    "selfharm",
+)
+"""The categories that a filter of contents looks for; advice and personal data are no harm in themselves."""
 
 THRESHOLD = 0.5
 """From this score on a category is flagged: the model thinks yes likelier than no."""
@@ -172,6 +182,13 @@ def moderate_chats(requests: RequestBuilder, conversations: Iterable[Iterable[Me
     return _ask(requests, heads, "the last message", tuple(CATEGORIES))
 
 
+def moderate_prompts(
+    requests: RequestBuilder, prompts: Iterable[list[int]], keys: tuple[str, ...] = HARMFUL
+) -> ModerationRequest:
+    """Ask about all that a model is to see, given as token ids; arguments and errors as in moderate_texts()."""
+    return moderate_texts(requests, [_shown(requests.tokenizer, prompt) for prompt in prompts], keys)
+
+
 def transcript(messages: Iterable[Message]) -> str:
     """A conversation as text, a line for each speaker.
 
@@ -198,6 +215,12 @@ def _text_of(message: Any) -> str:
     calls = getattr(message, "tool_calls", None) or ()
     parts += [f"{call.function.name}({call.function.arguments})" for call in calls]
     return "\n".join(parts)
+
+
+def _shown(tokenizer: Tokenizer, prompt: list[int]) -> str:
+    """The text of a prompt, a line for each part between control tokens."""
+    runs = itertools.groupby(prompt, tokenizer.is_control)
+    return "\n".join(tokenizer.decode(list(tokens)) for is_control, tokens in runs if not is_control)
 
 
 def _text_of_chunk(chunk: TextChunk | ThinkChunk) -> str:

@@ -1,0 +1,113 @@
+"""--content_filter: prompts that the model judges harmful are refused in the way of Azure, and answers are not judged."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from live import KEY, USER, Live, running
+from planted import Planted, all_no, one_yes
+from test_server_load import serving
+
+from mistral_local.tasks.moderation import Labels
+
+BODY: dict[str, Any] = {"messages": USER, "temperature": 0, "max_tokens": 5}
+ROUTES = [
+    ("/v1/chat/completions", BODY),
+    ("/chat/completions", BODY),
+    ("/v1/fim/completions", {"prompt": "def add(", "suffix": "return x", "max_tokens": 5}),
+    ("/v1/completions", {"prompt": "This is", "max_tokens": 5}),
+    ("/v1/completions", {"prompt": [[1, 1073], [1, 1855]], "max_tokens": 5}),
+]
+
+
+@pytest.fixture(scope="module")
+def filtering() -> Iterator[tuple[Live, Planted, Labels]]:
+    """A server whose model judges as the test wants it."""
+    with running(filters_content=True) as server:
+        tokenizer = server.state.llm._tokenizer
+        labels = Labels.of(tokenizer)
+        yield server, Planted(server.engine.model, tokenizer, all_no(labels)), labels
+
+
+@pytest.mark.parametrize(("path", "body"), ROUTES)
+@pytest.mark.parametrize("stream", [False, True])
+def test_every_route_that_answers_refuses_before_it_does(
+    filtering: tuple[Live, Planted, Labels], path: str, body: dict[str, Any], stream: bool
+) -> None:
+    live, model, labels = filtering
+    model.plant(one_yes(labels, "violence_and_threats"))
+    answer = live.post(path, **body, stream=stream)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["code"] == answer.json()["code"] == "content_filter"
+    assert "violence_and_threats" in error["message"]
+    assert error["innererror"]["code"] == "ResponsibleAIPolicyViolation"
+    safe = {"filtered": False, "severity": "safe"}
+    assert error["innererror"]["content_filter_result"] == {
+        "sexual": safe,
+        "hate": safe,
+        "violence": {"filtered": True, "severity": "high"},
+        "dangerous_and_criminal_content": safe,
+        "self_harm": safe,
+    }
+    model.plant(all_no(labels))
+    assert live.post(path, **body, stream=stream).status_code == 200
+
+
+def test_severity_is_the_score_and_advice_is_no_harm(filtering: tuple[Live, Planted, Labels]) -> None:
+    live, model, labels = filtering
+    model.plant(one_yes(labels, "sexual", margin=0.5))
+    refused = live.chat(messages=[{"role": "user", "content": "a prompt of its own"}]).json()["error"]
+    assert refused["innererror"]["content_filter_result"]["sexual"] == {"filtered": True, "severity": "medium"}
+    model.plant(one_yes(labels, "health"))
+    assert live.chat(messages=[{"role": "user", "content": "another prompt"}]).status_code == 200
+
+
+def test_what_passes_is_answered_as_without_a_filter(filtering: tuple[Live, Planted, Labels], live: Live) -> None:
+    server, model, labels = filtering
+    model.plant(all_no(labels))
+    assert server.text() == live.text()
+
+
+def test_the_snippet_of_the_azure_guide_reads_the_refusal(
+    filtering: tuple[Live, Planted, Labels], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("azure.ai.inference")
+    from azure.ai.inference import ChatCompletionsClient
+    from azure.ai.inference.models import SystemMessage, UserMessage
+    from azure.core.credentials import AzureKeyCredential
+    from azure.core.exceptions import HttpResponseError
+
+    live, planted, labels = filtering
+    planted.plant(one_yes(labels, "selfharm"))
+    with ChatCompletionsClient(endpoint=live.url, credential=AzureKeyCredential(KEY)) as model:
+        try:
+            model.complete(
+                messages=[
+                    SystemMessage(content="You are an AI assistant that helps people find information."),
+                    UserMessage(content="Chopping tomatoes and cutting them into cubes or wedges are great ways."),
+                ]
+            )
+        except HttpResponseError as ex:
+            if ex.status_code == 400:
+                response = json.loads(ex.response._content.decode("utf-8"))  # type: ignore[union-attr]
+                if isinstance(response, dict) and "error" in response:
+                    print(
+                        f"Your request triggered an {response['error']['code']} error:\n\t {response['error']['message']}"
+                    )
+                else:
+                    raise
+            else:
+                raise
+    assert "triggered an content_filter error:\n\t the content filter" in capsys.readouterr().out
+
+
+def test_the_flag_switches_it_on() -> None:
+    """A context that holds the prompt, but not the question about it, shows that it is asked."""
+    flags = ("--max_context", "60")
+    for more, status in (((), 200), (("--content_filter",), 400)):
+        with serving(*flags, *more, MISTRAL_LOCAL_API_KEY=KEY) as (_, url):
+            answer = httpx.post(f"{url}/v1/chat/completions", json=BODY, headers={"api-key": KEY})
+            assert answer.status_code == status, answer.text
