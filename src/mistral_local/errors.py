@@ -24,6 +24,7 @@ MistralLocalError                exit code 1  something failed while running
 ├── EngineBusyError                         1  too many requests wait already
 ├── SandboxError                            1  a program could not be run in the sandbox
 │   └── SandboxUnavailableError                there is no sandbox on this machine; nothing was run
+├── RankLostError                           1  another rank under torchrun cannot go on
 ├── OutOfMemoryError                        4  host or device memory does not suffice
 └── ShapeError (ValueError)                 1  tensors whose shapes do not agree
 
@@ -147,6 +148,10 @@ class SandboxError(MistralLocalError):
 
 class SandboxUnavailableError(SandboxError):
     """The sandbox cannot be built on this machine; the message names the cause and the fix.  Nothing was run."""
+
+
+class RankLostError(MistralLocalError):
+    """Another rank under torchrun has ended or failed, so that nothing more can be computed; the first cause is named."""
 
 
 class OutOfMemoryError(MistralLocalError):

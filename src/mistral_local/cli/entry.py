@@ -110,6 +110,14 @@ LOCAL = {
         ),
         shorts={"m": "model"},
     ),
+    "plan": Command(
+        name="mistral-local plan",
+        target="mistral_local.cli.plan:plan",
+        examples=(
+            ("mistral-local plan $M8x7B_DIR", "what each GPU would hold, and how many are needed"),
+            ("mistral-local plan $M8x22B_DIR --gpus 8 --gpu_memory 80GB --context 8192 --batch 32", "for these GPUs"),
+        ),
+    ),
     "verify": Command(
         name="mistral-local verify",
         target="mistral_local.cli.verify:verify",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import nn
@@ -12,6 +12,11 @@ from torch import nn
 from mistral_local.args import TransformerArgs
 from mistral_local.errors import UsageError
 from mistral_local.kernels.tensor_watch import TensorWatch
+from mistral_local.model.parallelize import Decoder, parallelize
+from mistral_local.parallel.launch import find_launch
+from mistral_local.parallel.place import Place
+from mistral_local.parallel.rules import Sharding
+from mistral_local.parallel.world import World, join_world, local_device
 from mistral_local.weights.checkpoint import open_checkpoint
 from mistral_local.weights.load import load_weights
 from mistral_local.weights.lora import merge_lora
@@ -24,6 +29,9 @@ class ModelBase(nn.Module):
     def __init__(self, args: TransformerArgs) -> None:
         super().__init__()
         self.args = args
+        self.world = World()
+        self.slots: dict[str, Slot] | None = None
+        """Where the tensors of a checkpoint go, if only a part of them is held here."""
         self._watches: list[TensorWatch] = []
         self._weights_version = 0
         self.kept_kv: object | None = None
@@ -48,33 +56,41 @@ class ModelBase(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
+        expert_parallel: bool = False,
         progress: Callable[[int, int, int], None] | None = None,
         note: Callable[[str], None] | None = None,
     ) -> Self:
         """Load a checkpoint folder as published.
 
+        Under torchrun every rank calls it and gets its part of the model; only that is read.
+
         Args:
             folder: params.json and consolidated*.safetensors or consolidated.00.pth, or the Hugging Face layout.
             max_batch_size: most prompts that generate() runs at the same time.
-            num_pipeline_ranks: 1; more needs several processes.
-            device: None takes CUDA if there is one, else the CPU.
+            num_pipeline_ranks: stages that the layers are divided into; the ranks of a stage share each of its layers.
+            device: None takes CUDA if there is one, else the CPU; under torchrun LOCAL_RANK picks the GPU.
             dtype: None keeps what is stored.
+            expert_parallel: let the ranks of a stage hold different experts, instead of a part of each.
             progress: called with (tensors done, tensors in all, bytes done).
             note: called with one-line notices, such as which of two weight files was taken.
 
         Raises:
             CheckpointError: if the folder is not a usable checkpoint.
             OutOfMemoryError: if the weights do not fit.
-            UsageError: if the device does not exist.
+            UsageError: if the device does not exist, or the ranks cannot share this model; nothing was read then.
         """
-        if num_pipeline_ranks != 1:
-            raise UsageError(f"num_pipeline_ranks: several ranks are not implemented yet, got {num_pipeline_ranks}")
-        folder, device = Path(folder), _device(device)
+        launch = find_launch()
+        folder, device = Path(folder), _device(local_device(launch, device))
         args = TransformerArgs.from_folder(folder)
         args.max_batch_size = max_batch_size
+        sharding = Sharding(args, Place(launch.rank, launch.world_size, num_pipeline_ranks), expert_parallel)
+        sharding.check()
         with torch.device("meta"):
             model = cls(args)
-        with open_checkpoint(folder, args) as checkpoint:
+            if launch.world_size > 1:
+                model.world = join_world(sharding.place, launch, device)
+                parallelize(cast(Decoder, model), sharding)
+        with model.world.telling_failures(), open_checkpoint(folder, args) as checkpoint:
             if note is not None:
                 for notice in checkpoint.notes:
                     note(notice)
@@ -83,6 +99,8 @@ class ModelBase(nn.Module):
 
     def weight_slots(self) -> dict[str, Slot]:
         """Where each tensor of a native checkpoint goes: its published name -> parameter."""
+        if self.slots is not None:
+            return self.slots
         return {name: Slot(name, tuple(parameter.shape)) for name, parameter in self.named_parameters()}
 
     def weights_version(self) -> int:

@@ -21,7 +21,15 @@ class Linear(nn.Linear):
         return linears(x, self)[0]
 
 
-def linears(x: Tensor, *layers: Linear) -> list[Tensor]:
+class Embedding(nn.Embedding):
+    """A table of vectors, which may also be the output projection (`linears`)."""
+
+    def __init__(self, num_embeddings: int, dim: int) -> None:
+        super().__init__(num_embeddings, dim)
+        self.product = LinearProduct()
+
+
+def linears(x: Tensor, *layers: Linear | Embedding) -> list[Tensor]:
     """Put x [T, in] through several layers at once, whose products may be one kernel: [T, out] of each."""
     weights = [layer.weight for layer in layers]
     kernels = native.serving(x, *weights)

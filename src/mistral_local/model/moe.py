@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from mistral_local.args import MoeArgs, TransformerArgs
 from mistral_local.kernels.grouped_linear import grouped_linear
@@ -15,6 +16,8 @@ class MoeFeedForward(nn.Module):
 
     Tokens are sorted by expert, so that each expert is one product over its own rows.  On CUDA all experts are one
     grouped product and the host never learns who goes where.
+
+    Where only some experts are held (`hold`), the result is their share of the sum.
     """
 
     def __init__(self, args: TransformerArgs, moe: MoeArgs) -> None:
@@ -22,35 +25,54 @@ class MoeFeedForward(nn.Module):
         self.num_experts_per_tok = moe.num_experts_per_tok
         self.gate = Linear(args.dim, moe.num_experts)
         self.experts = nn.ModuleList([FeedForward(args) for _ in range(moe.num_experts)])
+        self.num_experts = moe.num_experts
+        self.first_held = 0
         self._stacks: dict[str, Tensor] = {}
+
+    def hold(self, experts: range) -> None:
+        """Keep these experts only; they keep their numbers."""
+        for number in set(range(self.num_experts)) - set(experts):
+            delattr(self.experts, str(number))
+        self.first_held = experts.start
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, dim] -> [T, dim]."""
         k = self.num_experts_per_tok
         weights, experts = route(self.gate(x), k)
-        order = experts.flatten().argsort(stable=True)  # [T * k]: which (token, choice) stands where, sorted by expert
-        group_sizes = (experts.flatten()[:, None] == torch.arange(len(self.experts), device=x.device)).sum(0)
+        chosen = experts.flatten()
+        if len(self.experts) < self.num_experts:
+            chosen = (chosen - self.first_held) % self.num_experts  # those that are held come first
+        order = chosen.argsort(stable=True)  # [T * k]: which (token, choice) stands where, sorted by expert
+        group_sizes = (chosen[:, None] == torch.arange(len(self.experts), device=x.device)).sum(0)
         rows = x[order // k]
         mixed = torch.empty_like(rows)
         mixed[order] = self._grouped(rows, group_sizes) if x.is_cuda else self._one_by_one(rows, group_sizes)
         return (mixed.view(-1, k, x.shape[-1]) * weights[..., None].to(x.dtype)).sum(1)
 
     def _one_by_one(self, rows: Tensor, group_sizes: Tensor) -> Tensor:
-        """[T * k, dim] -> [T * k, dim]; reads the sizes on the host."""
-        used = [(index, size) for index, size in enumerate(group_sizes.tolist()) if size]
+        """[T * k, dim] -> [T * k, dim], 0 where the expert is not held; reads the sizes on the host."""
+        used = [(expert, size) for expert, size in zip(self.experts, group_sizes.tolist(), strict=True) if size]
         sizes = [size for _, size in used]
-        w1, w2, w3 = ([getattr(self.experts[index], name) for index, _ in used] for name in ("w1", "w2", "w3"))
-        gate, up = grouped_linears(rows, sizes, w1, w3)
-        return grouped_linears(swiglu(gate, up), sizes, w2)[0]
+        num_held = sum(sizes)
+        if not num_held:
+            return torch.zeros_like(rows)
+        w1, w2, w3 = ([getattr(expert, name) for expert, _ in used] for name in ("w1", "w2", "w3"))
+        gate, up = grouped_linears(rows[:num_held], sizes, w1, w3)
+        out = grouped_linears(swiglu(gate, up), sizes, w2)[0]
+        return out if num_held == len(rows) else pad(out, (0, 0, 0, len(rows) - num_held))
 
     def _grouped(self, rows: Tensor, group_sizes: Tensor) -> Tensor:
-        """[T * k, dim] -> [T * k, dim] without waiting for the device."""
+        """[T * k, dim] -> [T * k, dim], 0 where the expert is not held; without waiting for the device."""
         w1, w2, w3 = (self._stacked(name) for name in ("w1", "w2", "w3"))
         gate, up = grouped_linear(rows, w1, group_sizes), grouped_linear(rows, w3, group_sizes)
-        return grouped_linear(swiglu(gate, up), w2, group_sizes)
+        out = grouped_linear(swiglu(gate, up), w2, group_sizes)
+        if len(self.experts) < self.num_experts:
+            is_held = torch.arange(len(rows), device=rows.device) < group_sizes.sum()
+            out = torch.where(is_held[:, None], out, 0)
+        return out
 
     def _stacked(self, name: str) -> Tensor:
-        """One matrix of all experts, [num_experts, out, in].
+        """One matrix of all experts that are held, [experts, out, in].
 
         Made at the first call; the experts' own weights become views of it, so that nothing is stored twice and a write
         to either is a write to both.

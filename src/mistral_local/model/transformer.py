@@ -11,13 +11,13 @@ from mistral_local.attention.batch import AttentionMetadata, Batch, uncached_bat
 from mistral_local.attention.select import reasons_against_native_attention, select_backend
 from mistral_local.errors import TokenIdError
 from mistral_local.kernels import native
-from mistral_local.kernels.packed_linear import LinearProduct, reasons_against_packing
+from mistral_local.kernels.packed_linear import reasons_against_packing
 from mistral_local.kvcache.storage import KVCache, LayerCache
 from mistral_local.memory import free_bytes
 from mistral_local.model.attention import Attention
 from mistral_local.model.base import ModelBase
 from mistral_local.model.feed_forward import FeedForward
-from mistral_local.model.linear import Linear
+from mistral_local.model.linear import Embedding, Linear, linears
 from mistral_local.model.moe import MoeFeedForward
 from mistral_local.model.norm import RMSNorm
 from mistral_local.model.rope import rotations
@@ -55,11 +55,10 @@ class Transformer(ModelBase):
 
     def __init__(self, args: TransformerArgs) -> None:
         super().__init__(args)
-        self.tok_embeddings = nn.Embedding(args.vocab_size, args.dim)
+        self.tok_embeddings = Embedding(args.vocab_size, args.dim)
         self.layers = nn.ModuleList([TransformerBlock(args, layer) for layer in range(args.n_layers)])
         self.norm = RMSNorm(args.dim, args.norm_eps)
         self.output = None if args.tied_embeddings else Linear(args.dim, args.vocab_size)
-        self._tied_product = LinearProduct()
 
     @torch.inference_mode()
     def forward(self, input_ids: Tensor, seqlens: list[int]) -> Tensor:
@@ -101,13 +100,18 @@ class Transformer(ModelBase):
     def logits(self, hidden: Tensor) -> Tensor:
         """[S, dim] hidden states -> [S, vocab_size] fp32 logits."""
         if self.output is None:
-            return self._tied(hidden).float()
+            return linears(hidden, self.tok_embeddings)[0].float()
         return self.output(hidden).float()
 
-    def _tied(self, hidden: Tensor) -> Tensor:
-        weight = self.tok_embeddings.weight
-        kernels = native.serving(hidden, weight)
-        return self._tied_product(hidden, weight) if kernels is None else kernels.linears(hidden, [weight])[0]
+    @property
+    def num_kv_layers(self) -> int:
+        """Layers that keep keys and values here."""
+        return len(self.layers)
+
+    @property
+    def num_kv_heads(self) -> int:
+        """Key/value heads of each of them."""
+        return next(module.n_kv_heads for module in self.modules() if isinstance(module, Attention))
 
     def has_compiled_kernels(self, num_tokens: int) -> bool:
         """Whether a step of so many tokens is run by kernels compiled for this CPU, which read weights as stored."""
@@ -119,6 +123,8 @@ class Transformer(ModelBase):
         """Why hidden() can give a token other bits in another batch; empty when it never does, in steps of at most
         MAX_BATCH_INVARIANT_TOKENS tokens."""
         reasons = reasons_against_native_attention(self.device, self.dtype, self.args.head_dim)
+        if self.world.tp.size > 2:
+            reasons.append(f"sums over {self.world.tp.size} ranks are added up in an order that depends on the batch")
         if any(size % 16 for size in (self.args.dim, self.args.hidden_dim)):
             reasons.append(
                 f"dim and hidden_dim must be multiples of 16, not {self.args.dim} and {self.args.hidden_dim}"
@@ -135,7 +141,7 @@ class Transformer(ModelBase):
         """
         products = [(module.product, module.weight) for module in self.modules() if isinstance(module, Linear)]
         if self.output is None:
-            products.append((self._tied_product, self.tok_embeddings.weight))
+            products.append((self.tok_embeddings.product, self.tok_embeddings.weight))
         free = free_bytes(self.device)
         nbytes = sum(weight.nbytes for _, weight in products)
         if reasons_against_packing(products[0][1]) or free is None or nbytes > free // 2:

@@ -59,7 +59,7 @@ def load_runtime(
     folder = demo_checkpoint() if folder is None else Path(folder)
     note = note or (lambda _: None)
     model = Transformer.from_folder(
-        folder, max_batch_size, device=device, dtype=_dtype(dtype), progress=progress, note=note
+        folder, max_batch_size, device=device, dtype=parse_dtype(dtype), progress=progress, note=note
     )
     tokenizer = _load_tokenizer(folder, model, note)
     if num_threads is not None:
@@ -119,7 +119,12 @@ def _check_before_loading(num_threads: int | None, lora_path: str | Path | None)
         raise AdapterError(f"{lora_path}: no such file")
 
 
-def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+def parse_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    """The dtype of that name; None stays None.
+
+    Raises:
+        UsageError: if there is none, or it has no fractions.
+    """
     if dtype is None or isinstance(dtype, torch.dtype):
         return dtype
     found = getattr(torch, dtype, None)

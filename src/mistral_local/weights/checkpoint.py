@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mistral_local.args import TransformerArgs
 from mistral_local.errors import WeightsError
+from mistral_local.parallel.rules import Part
 from mistral_local.weights.layout import Layout, find_layout
 from mistral_local.weights.name_map import Origin, native_origins
 from mistral_local.weights.pth_file import PthFile
@@ -59,10 +60,13 @@ class Checkpoint:
     notes: list[str]
     _files: dict[Path, WeightFile] = field(default_factory=dict, repr=False)
 
-    def read(self, name: str) -> Tensor:
-        """The tensor on the CPU, as stored; a copy-on-write view of the mapped file unless its rows are reordered."""
+    def read(self, name: str, part: Part | None = None) -> Tensor:
+        """The tensor on the CPU, or a part of it, as stored.
+
+        A copy-on-write view of the mapped file unless its rows are reordered; only what is used of it is read.
+        """
         tensor = self.tensors[name]
-        return tensor.origin.take(self._files[tensor.file].read(tensor.stored.name))
+        return tensor.origin.take(self._files[tensor.file].read(tensor.stored.name), part)
 
     @property
     def nbytes(self) -> int:

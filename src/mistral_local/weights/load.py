@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mistral_local.errors import OutOfMemoryError, UsageError
 from mistral_local.memory import free_bytes, in_words, is_out_of_memory
+from mistral_local.parallel.rules import ROWS
 from mistral_local.weights.checkpoint import Checkpoint
 from mistral_local.weights.compare import check_tensors
 from mistral_local.weights.slots import HasSlots, Slot
@@ -24,9 +25,9 @@ def load_weights(
     dtype: torch.dtype | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Fill every slot of the model; each tensor goes from the mapped file to its device once.
+    """Fill every slot that the model holds; each tensor, or part of one, goes from the mapped file to its device once.
 
-    On a CPU, a whole parameter that keeps its dtype stays a copy-on-write view of the file and takes no memory of its
+    On a CPU, a parameter that keeps its dtype, whole or rows of it, stays a copy-on-write view of the file and takes no memory of its
     own.  Host memory stays within the model's bytes and one tensor; for another device, within one tensor.
 
     Args:
@@ -75,20 +76,24 @@ def _read_parameters(
 ) -> dict[str, Tensor]:
     parameters: dict[str, Tensor] = {}
     nbytes = 0
-    for done, (name, slot) in enumerate(slots.items(), start=1):
-        tensor = checkpoint.read(name)
+    held = [(name, slot, slot.parameter) for name, slot in slots.items() if slot.parameter is not None]
+    for done, (name, slot, parameter) in enumerate(held, start=1):
+        tensor = checkpoint.read(name, slot.part)
         nbytes += tensor.nbytes
-        parameters[slot.parameter] = tensor.to(device).to(dtype).contiguous()
+        # Made contiguous first, columns of a matrix cross to another device in one copy.
+        parameters[parameter] = tensor.contiguous().to(device).to(dtype)
         if progress is not None:
-            progress(done, len(slots), nbytes)
+            progress(done, len(held), nbytes)
     return parameters
 
 
 def _needed_bytes(checkpoint: Checkpoint, slots: dict[str, Slot], device: torch.device, dtype: torch.dtype) -> int:
     """Bytes to allocate on the device: all of it, but on a CPU not what stays a view of the file."""
 
-    def stays_mapped(name: str) -> bool:
+    def stays_mapped(name: str, slot: Slot) -> bool:
         tensor = checkpoint.tensors[name]
-        return device.type == "cpu" and tensor.dtype == dtype and not tensor.origin.heads
+        is_contiguous = slot.part is None or slot.part.dim == ROWS
+        return device.type == "cpu" and tensor.dtype == dtype and not tensor.origin.heads and is_contiguous
 
-    return dtype.itemsize * sum(prod(slot.shape) for name, slot in slots.items() if not stays_mapped(name))
+    held = {name: slot for name, slot in slots.items() if slot.parameter is not None}
+    return dtype.itemsize * sum(prod(slot.held_shape) for name, slot in held.items() if not stays_mapped(name, slot))

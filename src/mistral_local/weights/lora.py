@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mistral_local.errors import AdapterError, OutOfMemoryError, WeightsError
 from mistral_local.memory import is_out_of_memory
+from mistral_local.parallel.rules import COLUMNS, ROWS, Part
 from mistral_local.weights.safetensors_file import SafetensorsFile
 from mistral_local.weights.slots import HasSlots, Slot
 from mistral_local.weights.stored import LOADABLE_DTYPES, StoredTensor
@@ -49,7 +50,8 @@ def merge_lora(model: HasSlots, path: Path | str, *, scaling: float = 2.0) -> No
         pairs = _read_pairs(path, model)
         for name, pair in pairs.items():
             _check_range(f"{path}: {name}", pair, scaling)
-        largest = max((pair.target for pair in pairs.values()), key=Tensor.numel)
+        targets = [pair.target for pair in pairs.values()]
+        largest = max(targets, key=Tensor.numel, default=torch.empty(0))  # none where other ranks hold all of them
         scratch = torch.empty(largest.numel(), dtype=_merge_dtype(largest), device=largest.device)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -78,10 +80,14 @@ def _read_pairs(path: Path, model: HasSlots) -> dict[str, _Pair]:
     targets = {name: _target_name(path, name, slots) for name in file.tensors}
     pairs = {}
     for name in dict.fromkeys(targets.values()):
-        target = model.get_parameter(slots[name].parameter).detach()
+        slot = slots[name]
+        stored = _stored_pair(path, file, name, slot)
+        if slot.parameter is None:
+            continue
+        target = model.get_parameter(slot.parameter).detach()
         if target.device.type == "meta":
             raise AdapterError(f"{path}: the model has no weights yet; load them first")
-        pairs[name] = _read_pair(path, file, name, target)
+        pairs[name] = _read_pair(path, file, stored, target, slot.part)
     return pairs
 
 
@@ -96,17 +102,29 @@ def _target_name(path: Path, name: str, slots: dict[str, Slot]) -> str:
     return target
 
 
-def _read_pair(path: Path, file: SafetensorsFile, name: str, target: Tensor) -> _Pair:
+def _stored_pair(path: Path, file: SafetensorsFile, name: str, slot: Slot) -> tuple[StoredTensor, StoredTensor]:
     a, b = (_stored_half(path, file, name.removesuffix(".weight") + half) for half in HALVES)
     rank = max(a.shape[0] if a.shape else 1, 1)
-    for stored, expected in ((a, (rank, target.shape[1])), (b, (target.shape[0], rank))):
+    for stored, expected in ((a, (rank, slot.shape[1])), (b, (slot.shape[0], rank))):
         if stored.shape != expected:
             raise AdapterError(f"{path}: tensor {stored.name}: expected {expected}, found {stored.shape}")
-    halves = [file.read(stored.name).to(target.device, _merge_dtype(target)) for stored in (a, b)]
-    for stored, half in zip((a, b), halves, strict=True):
+    return a, b
+
+
+def _read_pair(
+    path: Path, file: SafetensorsFile, stored: tuple[StoredTensor, StoredTensor], target: Tensor, part: Part | None
+) -> _Pair:
+    """Of a target that is a part, only those rows of B or columns of A that belong to it."""
+    halves = [file.read(half.name).to(target.device, _merge_dtype(target)) for half in stored]
+    for tensor, half in zip(stored, halves, strict=True):
         if not torch.isfinite(half).all():
-            raise AdapterError(f"{path}: tensor {stored.name}: holds NaN or infinity")
-    return _Pair(target, *halves)
+            raise AdapterError(f"{path}: tensor {tensor.name}: holds NaN or infinity")
+    a, b = halves
+    if part is not None and part.dim == ROWS:
+        b = b.narrow(ROWS, part.start, part.length)
+    elif part is not None:
+        a = a.narrow(COLUMNS, part.start, part.length)
+    return _Pair(target, a, b)
 
 
 def _stored_half(path: Path, file: SafetensorsFile, name: str) -> StoredTensor:

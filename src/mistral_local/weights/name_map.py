@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mistral_local.args import TransformerArgs
 from mistral_local.errors import WeightsError
+from mistral_local.parallel.rules import ROWS, Part
 from mistral_local.weights.stored import StoredTensor
 
 TOP = {
@@ -54,15 +55,23 @@ class Origin:
     rows: tuple[int, int] | None = None
     heads: int = 0
 
-    def take(self, tensor: Tensor) -> Tensor:
-        """Apply to the stored tensor; a view unless rows are reordered."""
+    def take(self, tensor: Tensor, part: Part | None = None) -> Tensor:
+        """Apply to the stored tensor; a view unless rows are reordered.
+
+        Args:
+            part: of the native tensor, whole heads where rows are reordered; nothing else of it is read.
+        """
         if self.expert is not None:
             tensor = tensor[self.expert]
         if self.rows is not None:
             tensor = tensor[slice(*self.rows)]
+        head_rows = tensor.shape[0] // self.heads if self.heads else 0
+        if part is not None:
+            assert not head_rows or (part.dim == ROWS and part.start % head_rows == part.length % head_rows == 0)
+            tensor = tensor.narrow(part.dim, part.start, part.length)
         if self.heads:
             rows, columns = tensor.shape
-            tensor = tensor.view(self.heads, 2, rows // self.heads // 2, columns).transpose(1, 2).reshape(rows, columns)
+            tensor = tensor.view(-1, 2, head_rows // 2, columns).transpose(1, 2).reshape(rows, columns)
         return tensor
 
     def shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:

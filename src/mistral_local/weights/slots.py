@@ -5,18 +5,27 @@ from typing import Protocol
 
 from torch import nn
 
+from mistral_local.parallel.rules import Part
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
     """The place that one tensor of a native checkpoint fills.
 
     Attributes:
-        parameter: name of a parameter of the model.
-        shape: of both.
+        parameter: name of a parameter of the model; None for a tensor that only other ranks hold.
+        shape: of the tensor.
+        part: what of it the parameter is; None for all of it.
     """
 
-    parameter: str
+    parameter: str | None
     shape: tuple[int, ...]
+    part: Part | None = None
+
+    @property
+    def held_shape(self) -> tuple[int, ...]:
+        """Shape of the parameter."""
+        return self.shape if self.part is None else self.part.shape(self.shape)
 
 
 class HasSlots(Protocol):

@@ -1,0 +1,38 @@
+"""The tiny checkpoints that are run on several ranks, and what one process makes of them."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from checkpoints import write_checkpoint, write_hf_checkpoint
+
+from mistral_local.args import MoeArgs
+from mistral_local.model.transformer import Transformer
+
+MOE = MoeArgs(num_experts=4, num_experts_per_tok=2)
+LAYERS = {"n_layers": 4}
+
+# Four layers, four heads, two key/value heads, which four ranks share in pairs; a vocabulary that does not divide.
+MODELS: dict[str, dict[str, Any]] = {
+    "dense": {},
+    "moe": {"moe": MOE},
+    "window": {"sliding_window": [6, None, 9], "shards": 3},
+    "all_sliding": {"sliding_window": 6},
+    "tied": {"tied": True, "vocab_size": 321},
+    "pth": {"pth": True},
+    "hf": {"hf": True},
+    "hf_moe": {"hf": True, "moe": MOE, "stacked_experts": True},
+}
+
+SEQLENS = [10, 1, 14]
+INPUT_IDS = torch.arange(3, 3 + sum(SEQLENS)) * 7 % 300
+
+
+def write_models(folder: Path) -> None:
+    """Write each checkpoint, and the logits that it gives alone."""
+    for name, how in MODELS.items():
+        how = LAYERS | how
+        write = write_hf_checkpoint if how.pop("hf", False) else write_checkpoint
+        write(folder / name, **how)
+        model = Transformer.from_folder(folder / name)
+        torch.save(model.forward(INPUT_IDS, SEQLENS), folder / f"{name}.logits")
