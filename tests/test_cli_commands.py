@@ -199,7 +199,7 @@ def test_every_flag_is_explained_and_every_example_is_accepted(command):
     assert all(len(line) > 26 for line in lines if line.startswith(" " * 26))
     assert all(len(line) <= 100 for line in lines)
     for example, _ in command.examples:
-        words = shlex.split(example.partition(">")[0].rpartition("|")[2])
+        words = shlex.split(example.partition(" -- ")[0].partition(">")[0].rpartition("|")[2])
         own = command.name.split()
         assert words[: len(own)] == own
         check_arguments(words[len(own) :], flags, command.shorts)

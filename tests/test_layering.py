@@ -27,6 +27,7 @@ ALLOWED = {
     "tools": {"tokenizer"},
     "demo": set(),
     "hub": set(),
+    "clients": set(),
     "tasks": {"tokenizer", "sampling", "engine", "tools", "model", "demo", "memory"},
     "generate": {"engine", "model", "sampling"},
     "transformer": {"model"},
@@ -40,6 +41,7 @@ ALLOWED = {
         "server",
         "bench",
         "hub",
+        "clients",
         "tasks",
         "tools",
         "demo",
@@ -53,7 +55,7 @@ ALLOWED = {
     },
     "__init__": {"tasks", "model", "tools"},
 }
-WITHOUT_TORCH = {"errors", "args", "config", "tokenizer", "tools", "demo", "hub"}
+WITHOUT_TORCH = {"errors", "args", "config", "tokenizer", "tools", "demo", "hub", "clients"}
 
 
 def files() -> list[Path]:

@@ -1,6 +1,5 @@
 """A real server on a free port, in this process so that its engine can be looked at."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ import httpx
 
 from mistral_local.engine.engine import Engine
 from mistral_local.server.app import make_app
-from mistral_local.server.run import Server
+from mistral_local.server.run import running_app
 from mistral_local.server.settings import ServerSettings
 from mistral_local.server.state import ServerState
 from mistral_local.tasks.async_llm import AsyncLLM
@@ -42,9 +41,8 @@ class Live:
         http: a client that shows the key.
     """
 
-    def __init__(self, url: str, engine: Engine, server: Server) -> None:
-        self.url, self.engine, self.server = url, engine, server
-        self.state: ServerState = server.config.app.state.server  # type: ignore[union-attr]
+    def __init__(self, url: str, engine: Engine, state: ServerState) -> None:
+        self.url, self.engine, self.state = url, engine, state
         self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=60)
 
     def post(self, path: str, **body: Any) -> httpx.Response:
@@ -68,19 +66,12 @@ def running(*, api_key: str | None = KEY, engine: dict[str, Any] | None = None, 
     runtime = load_runtime(**{"max_batch_size": 4, "max_waiting": 64, "max_context": 1024, **(engine or {})})
     how = ServerSettings(api_key=api_key, port=0, drain_seconds=5, **settings)
     app = make_app(AsyncLLM(runtime), how)
-    urls: list[str] = []
-    server = Server(app, on_start=urls.append)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    wait_until(lambda: bool(urls) or not thread.is_alive())
-    live = Live(urls[0], runtime.engine, server)
-    try:
-        yield live
-    finally:
-        live.http.close()
-        server.should_exit = True
-        thread.join(30)
-    assert not thread.is_alive()
+    with running_app(app) as url:
+        live = Live(url, runtime.engine, app.state.server)
+        try:
+            yield live
+        finally:
+            live.http.close()
     assert live.is_idle()
 
 

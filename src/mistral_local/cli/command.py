@@ -53,8 +53,8 @@ class Command:
 
 
 def flags_of(function: Callable[..., object]) -> dict[str, Flag]:
-    """Read the flags of a command from the signature of its function, in order."""
-    parameters = inspect.signature(function, eval_str=True).parameters.values()
+    """Read the flags of a command from the signature of its function, in order; what is positional-only is no flag."""
+    parameters = [parameter for parameter in _parameters(function) if not _is_program(parameter)]
     return {
         parameter.name: Flag(
             name=parameter.name,
@@ -64,3 +64,16 @@ def flags_of(function: Callable[..., object]) -> dict[str, Flag]:
         )
         for parameter in parameters
     }
+
+
+def runs_program(function: Callable[..., object]) -> bool:
+    """Whether a command takes the command line of another program, after `--`: as its positional-only parameter."""
+    return any(_is_program(parameter) for parameter in _parameters(function))
+
+
+def _parameters(function: Callable[..., object]) -> list[inspect.Parameter]:
+    return list(inspect.signature(function, eval_str=True).parameters.values())
+
+
+def _is_program(parameter: inspect.Parameter) -> bool:
+    return parameter.kind is inspect.Parameter.POSITIONAL_ONLY

@@ -5,13 +5,14 @@
 """
 
 import contextlib
+import functools
 import logging
 import os
 import sys
 from collections.abc import Sequence
 
 from mistral_local.cli.argv import call_with_fire, check_arguments
-from mistral_local.cli.command import Command, flags_of
+from mistral_local.cli.command import Command, flags_of, runs_program
 from mistral_local.cli.console import Console
 from mistral_local.cli.help import commands_text, help_text, version_text
 from mistral_local.cli.interrupt import EXIT_INTERRUPTED, exit_on_terminate
@@ -126,6 +127,23 @@ LOCAL = {
             ("mistral-local verify $M7B_DIR", "check a checkpoint: its weights, its tokenizer, and that they agree"),
         ),
     ),
+    "run": Command(
+        name="mistral-local run",
+        target="mistral_local.cli.run:run",
+        examples=(
+            ("mistral-local run -- python code.py", "a program written for a hosted service, answered by this machine"),
+            ("mistral-local run $M7B_DIR -- python code.py", "the same, with a server and a checkpoint of its own"),
+            ("mistral-local run --url http://127.0.0.1:8080 -- bash", "a shell whose programs ask that server"),
+        ),
+    ),
+    "env": Command(
+        name="mistral-local env",
+        target="mistral_local.cli.run:env",
+        examples=(
+            ("mistral-local env", 'eval "$(mistral-local env)" points whatever this shell starts to the server'),
+            ("mistral-local env --url http://127.0.0.1:8080", "to a server at another address"),
+        ),
+    ),
 }
 
 
@@ -198,21 +216,24 @@ def run_command(command: Command, arguments: Sequence[str]) -> int:
 
 
 def _run(command: Command, arguments: list[str]) -> None:
-    flags_only = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    if "--debug" in flags_only:
-        arguments.remove("--debug")
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    own, after = arguments[:end], arguments[end:]
+    if "--debug" in own:
+        own.remove("--debug")
         logging.basicConfig(format="%(message)s", stream=sys.stderr)
         logging.getLogger("mistral_local").setLevel(logging.DEBUG)
-    if "--version" in flags_only:
+    if "--version" in own:
         print(version_text())
         return
-    if "--help" in flags_only or "-h" in flags_only:
+    if "--help" in own or "-h" in own:
         print(help_text(command))
         return
     function = command.load_function()
+    if runs_program(function):
+        function, after = functools.partial(function, tuple(after[1:])), []
     flags = flags_of(function)
     try:
-        given = check_arguments(arguments, flags, command.shorts)
+        given = check_arguments([*own, *after], flags, command.shorts)
     except UsageError as error:
         raise UsageError(f"{error} ({command.name} --help lists the flags)") from error
     call_with_fire(function, given, flags, command.name)

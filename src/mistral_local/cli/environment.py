@@ -2,6 +2,7 @@
 
 MISTRAL_MODEL             folder of checkpoint folders: a bare name is looked up in it
 MISTRAL_LOCAL_API_KEY     the key that clients of mistral-serve must show, if no flag names one
+MISTRAL_LOCAL_URL         address of the server that mistral-local run and env point programs to; both set it for them
 MISTRAL_DOWNLOAD_BASE     base address of the published archives (default https://models.mistralcdn.com)
 MISTRAL_LOCAL_NOHISTORY   set to anything but nothing: mistral-chat keeps no history file
 XDG_STATE_HOME            where the history file goes (default ~/.local/state)
@@ -27,6 +28,11 @@ def models_folder() -> Path | None:
 def server_key() -> str | None:
     """Return the key of the server, if the user set one."""
     return os.environ.get("MISTRAL_LOCAL_API_KEY") or None
+
+
+def server_url() -> str | None:
+    """Return the address of the server, if the user set one."""
+    return os.environ.get("MISTRAL_LOCAL_URL") or None
 
 
 def archive_base() -> str:

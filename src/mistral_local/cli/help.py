@@ -9,7 +9,7 @@ from typing import Literal, get_args, get_origin
 
 from fire import docstrings
 
-from mistral_local.cli.command import Command, Flag, flags_of
+from mistral_local.cli.command import Command, Flag, flags_of, runs_program
 from mistral_local.cli.values import without_none
 
 WIDEST = 100
@@ -22,6 +22,7 @@ COMMON_FLAGS = {
 ENVIRONMENT = {
     "MISTRAL_MODEL": "folder of checkpoint folders, where a bare name is looked up",
     "MISTRAL_LOCAL_API_KEY": "the key of mistral-serve, if no flag names one",
+    "MISTRAL_LOCAL_URL": "the server of mistral-local run and env, if no flag names one",
     "MISTRAL_DOWNLOAD_BASE": "base address of the archives that mistral-download fetches",
     "NO_COLOR": "if set, no colours unless --color always",
     "MISTRAL_LOCAL_NOHISTORY": "if set, mistral-chat keeps no history file",
@@ -39,10 +40,9 @@ def help_text(command: Command) -> str:
     parts = [f"{command.name}: {described.summary}", "", "Examples:"]
     for line, meaning in command.examples:
         parts += [f"  {line}", f"      {meaning}"]
-    parts += [
-        "",
-        "Usage: " + " ".join([command.name, *(f"[{_positional_name(flag)}]" for flag in positional), "[flags]"]),
-    ]
+    usage = [command.name, *(f"[{_positional_name(flag)}]" for flag in positional), "[flags]"]
+    usage += ["-- PROGRAM [ARGUMENTS]"] if runs_program(function) else []
+    parts += ["", "Usage: " + " ".join(usage)]
     for flag in positional:
         parts += _entry(_positional_name(flag), meanings.get(flag.name, ""), width)
     parts += ["", "Flags:"]

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mistral_local.cli.console import Console
 from mistral_local.cli.environment import server_key
@@ -14,7 +14,16 @@ from mistral_local.cli.loading import find_placement, show_loading
 from mistral_local.config import Speculation
 from mistral_local.errors import UsageError
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from mistral_local.server.settings import ServerSettings
+
 LogFormat = Literal["text", "json"]
+
+MAX_BATCH_SIZE, MAX_WAITING = 16, 64
+
+log = logging.getLogger("mistral_local.server")
 
 
 def serve(
@@ -24,11 +33,11 @@ def serve(
     port: int = 8000,
     api_key: str | None = None,
     api_key_file: str | None = None,
-    max_batch_size: int = 16,
-    max_waiting: int = 64,
+    max_batch_size: int = MAX_BATCH_SIZE,
+    max_waiting: int = MAX_WAITING,
     max_context: int | None = None,
     kv_memory: str | None = None,
-    temperature: float = 0.7,
+    temperature: float | None = None,
     device: str | None = None,
     dtype: str | None = None,
     num_threads: int | None = None,
@@ -53,7 +62,7 @@ def serve(
         max_waiting: requests that wait at most; more are told to come again (429)
         max_context: context length in tokens; without it that of the checkpoint
         kv_memory: memory of the KV cache, such as 4GB; without it what the requests need, as far as memory is free
-        temperature: of requests that name none
+        temperature: of requests that name none; without it 0.7, for the demo checkpoint 0
         device: cpu, cuda, cuda:1 ...; without it cuda if there is one
         dtype: float32, bfloat16 or float16; without it as stored
         num_threads: CPU threads; without it as many as torch takes, and one for a tiny model
@@ -78,22 +87,15 @@ def serve(
         port=port,
         api_key=_key(api_key, api_key_file),
         allowed_origins=allowed_origins,
-        temperature=temperature,
+        temperature=default_temperature(folder) if temperature is None else temperature,
         executes=execute,
         filters_content=content_filter,
         drain_seconds=drain_seconds,
         limits=Limits().changed(limits),
     )
-    with _server_extra():
-        from mistral_local.server.app import make_app  # imports torch
-        from mistral_local.server.log import set_up_log
-        from mistral_local.server.run import run_app
-    from mistral_local.tasks.async_llm import AsyncLLM
-    from mistral_local.tasks.loading import load_runtime
-
-    runtime = show_loading(
-        load_runtime,
+    app = load_app(
         folder,
+        settings,
         console,
         device=device,
         dtype=dtype,
@@ -105,9 +107,11 @@ def serve(
         speculate=speculate,
         lora_path=lora_path,
     )
+    from mistral_local.server.log import set_up_log
+    from mistral_local.server.run import run_app
+
     set_up_log(log_format, sys.stderr)
-    log = logging.getLogger("mistral_local.server")
-    llm = AsyncLLM(runtime, note=log.info)
+    llm = app.state.server.llm
     if content_filter and not llm.can_moderate:
         raise UsageError("--content_filter: this model's tokenizer has no tokens for yes and no")
 
@@ -117,7 +121,39 @@ def serve(
         log.info("key: %s", "needed" if settings.api_key else "none; whoever is on this machine may ask")
         log.info("ready at %s (OpenAI clients: %s/v1)", url, url)
 
-    run_app(make_app(llm, settings), on_start=tell)
+    run_app(app, on_start=tell)
+
+
+def default_temperature(folder: Path | None) -> float:
+    """Of requests that name none; the demo checkpoint (None) is too small for answers by chance."""
+    return 0.0 if folder is None else 0.7
+
+
+def load_app(
+    folder: Path | None,
+    settings: "ServerSettings",
+    console: Console,
+    *,
+    max_batch_size: int = MAX_BATCH_SIZE,
+    max_waiting: int = MAX_WAITING,
+    **how: Any,
+) -> "FastAPI":
+    """Load a model and make the app that serves it.
+
+    Args:
+        folder: None is the bundled demo checkpoint.
+        how: other keywords of load_runtime().
+
+    Raises:
+        UsageError: if the libraries of the server are missing.
+    """
+    with _server_extra():
+        from mistral_local.server.app import make_app  # imports torch
+    from mistral_local.tasks.async_llm import AsyncLLM
+    from mistral_local.tasks.loading import load_runtime
+
+    runtime = show_loading(load_runtime, folder, console, max_batch_size=max_batch_size, max_waiting=max_waiting, **how)
+    return make_app(AsyncLLM(runtime, note=log.info), settings)
 
 
 def _key(key: str | None, file: str | None) -> str | None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from queue import SimpleQueue
 from types import FrameType
 
 import uvicorn
@@ -89,6 +90,34 @@ def run_app(app: FastAPI, *, on_start: Callable[[str], None]) -> None:
             settings = app.state.server.settings
             raise UsageError(f"--port {settings.port}: cannot listen on {settings.host}; is the port taken?") from None
         raise
+
+
+@contextmanager
+def running_app(app: FastAPI) -> Iterator[str]:
+    """Serve on a thread of this process, and stop as run_app() does; gives the URL.
+
+    Raises:
+        UsageError: if the port cannot be opened.
+    """
+    urls: SimpleQueue[str | None] = SimpleQueue()
+    server = Server(app, on_start=urls.put)
+
+    def run() -> None:
+        try:
+            server.run()
+        finally:
+            urls.put(None)
+
+    thread = threading.Thread(target=run, name="mistral_local server", daemon=True)
+    thread.start()
+    url = urls.get()
+    if url is None:
+        raise UsageError(f"cannot listen on {app.state.server.settings.host}")
+    try:
+        yield url
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def _config(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
