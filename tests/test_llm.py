@@ -197,6 +197,8 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(llm: LLM)
         ({"min_tokens": 5, "max_tokens": 4}, "min_tokens"),
         ({"top_k": -1}, "top_k"),
         ({"logit_bias": {10**9: 1.0}}, "logit_bias"),
+        ({"logit_bias": {5: None}}, "logit_bias: expected token ids with numbers, got 5: None"),
+        ({"logit_bias": {"5": 1.0}}, "logit_bias: expected token ids"),
         ({"stop": ("",)}, "an empty string"),
     ],
 )

@@ -144,6 +144,7 @@ def test_other_media_types_are_refused(live: Live) -> None:
         ({"messages": [{}]}, 400, "messages"),
         ({"messages": [{"role": "king", "content": "x"}]}, 400, "messages"),
         ({"messages": [{"role": "user", "content": 5}]}, 400, "messages.0"),
+        ({"messages": [{"role": "assistant", "content": True, "reasoning_content": "x"}]}, 400, "messages.0"),
         ({"messages": [{"role": "system", "content": "x"}]}, 400, ""),
         ({"messages": [*USER, {"role": "assistant", "content": "x"}]}, 400, ""),
         ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "a"}]}, 400, ""),

@@ -155,11 +155,13 @@ def _plain_chunk(chunk: Any) -> Any:
 
 
 def _move_reasoning(message: dict[str, Any]) -> None:
-    """Make a reasoning field the first chunk of the content."""
+    """Make a reasoning field the first chunk of the content; a content that cannot be is left to be refused."""
     texts = [message.pop(name) for name in REASONING_FIELDS if name in message]
     thinking = next((text for text in texts if text), None)
     if thinking is None:
         return
     content = message.get("content") or []
+    if not isinstance(content, str | list):
+        return
     chunks = [{"type": "text", "text": content}] if isinstance(content, str) else content
     message["content"] = [{"type": "thinking", "thinking": thinking}, *chunks]

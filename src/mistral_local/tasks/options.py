@@ -97,6 +97,9 @@ class GenerationOptions:
                 raise RequestError(f"{name}: expected a text, got {getattr(self, name)!r}")
         if not isinstance(self.logit_bias, Mapping):
             raise RequestError(f"logit_bias: expected token ids with numbers, got {self.logit_bias!r}")
+        for token, bias in self.logit_bias.items():
+            if not isinstance(token, int) or not isinstance(bias, int | float) or isinstance(bias, bool):
+                raise RequestError(f"logit_bias: expected token ids with numbers, got {token!r}: {bias!r}")
 
     def sampling_params(
         self,
