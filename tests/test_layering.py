@@ -35,7 +35,7 @@ ALLOWED = {
     "main": {"model", "generate", "cli"},
     "bench": {"engine", "model", "sampling", "kvcache", "memory"},
     "inspect": {"weights", "tokenizer", "tools", "tasks", "model", "parallel", "kvcache"},
-    "server": {"tasks", "tools", "engine", "sampling"},
+    "server": {"inspect", "tasks", "tools", "engine", "sampling"},
     "cli": {
         "inspect",
         "server",

@@ -108,6 +108,7 @@ BODIES = {
     "/v1/fim/completions": FIELDS | {"prompt": ANYTHING, "suffix": ANYTHING},
     "/v1/completions": FIELDS | {"prompt": ANYTHING, "suffix": SCALARS, "echo": SCALARS, "best_of": SCALARS},
     "/v1/embeddings": {"input": ANYTHING, "encoding_format": SCALARS, "dimensions": SCALARS, "pooling": SCALARS},
+    "/v1/tokenize": CHAT | {"prompt": SCALARS, "suffix": SCALARS},
     "/v1/moderations": {"input": ANYTHING},
     "/v1/chat/moderations": {
         "input": st.lists(MESSAGE, max_size=3) | st.lists(st.lists(MESSAGE, max_size=2)) | ANYTHING
@@ -143,4 +144,4 @@ def test_random_bodies_get_no_5xx(live: Live, path: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("path", BODIES)
 def test_many_random_bodies_get_no_5xx(live: Live, path: str) -> None:
-    run(live, path, 1500)
+    run(live, path, 1000)

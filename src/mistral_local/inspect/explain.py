@@ -15,8 +15,26 @@ from mistral_local.tasks.outputs import Event, ReasoningDelta, TextDelta, ToolCa
 from mistral_local.tokenizer.tokenizer import Tokenizer
 from mistral_local.tools.call_ids import CallIds
 
-UNSEEN = ("model", "stream", "stream_options", "n", "random_seed", "metadata", "user")
+UNSEEN = (
+    "model",
+    "stream",
+    "stream_options",
+    "n",
+    "random_seed",
+    "max_completion_tokens",
+    "modalities",
+    "prediction",
+    "store",
+    "metadata",
+    "user",
+    "service_tier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+)
 """Fields of the API that concern the server only."""
+
+_IS_ID = re.compile("[0-9]{1,9}")
 
 _SECTIONS = {
     "[AVAILABLE_TOOLS]": ("[/AVAILABLE_TOOLS]", "tools"),
@@ -63,7 +81,7 @@ def explain_request(tokenizer: Tokenizer, request: Mapping[str, Any]) -> Explain
         RequestError: if a field cannot be served; it is named.
     """
     options = {name: value for name, value in request.items() if name in GenerationOptions.__dataclass_fields__}
-    read_options(options)
+    read_options(options | _with_numbers(options.get("logit_bias")))
     rest = {name: value for name, value in request.items() if name not in options and name not in UNSEEN}
     if "messages" in rest:
         explained = _explain_chat(tokenizer, rest)
@@ -176,6 +194,13 @@ def _spelled(content: bytes) -> str:
         return content.decode()
     except UnicodeDecodeError:
         return "".join(f"<0x{byte:02X}>" for byte in content)
+
+
+def _with_numbers(logit_bias: Any) -> dict[str, Any]:
+    """The option with token ids as numbers: JSON writes them as text."""
+    if not isinstance(logit_bias, dict):
+        return {}
+    return {"logit_bias": {int(key) if _IS_ID.fullmatch(key) else key: bias for key, bias in logit_bias.items()}}
 
 
 def _refuse_unknown(request: Mapping[str, Any], known: tuple[str, ...]) -> None:

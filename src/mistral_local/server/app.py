@@ -21,6 +21,7 @@ from mistral_local.server.routes import (
     models,
     moderation,
     refused,
+    tokenize,
 )
 from mistral_local.server.settings import ServerSettings
 from mistral_local.server.state import ServerState
@@ -33,6 +34,7 @@ ROUTERS = (
     completion.router,
     embeddings.router,
     moderation.router,
+    tokenize.router,
     azure.router,
     execute.router,
     refused.router,

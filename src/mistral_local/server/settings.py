@@ -24,6 +24,7 @@ class Limits:
         choices: answers to one request (n).
         prompts: texts of one completion request.
         embeddings: texts of one embeddings request.
+        tokenize: tokens that /v1/tokenize lists.
         moderations: texts or conversations of one moderation request.
         logit_bias: token ids with a bias.
         request_seconds: after which an answer is cut.
@@ -41,6 +42,7 @@ class Limits:
     choices: int = 16
     prompts: int = 64
     embeddings: int = 512
+    tokenize: int = 65536
     moderations: int = 64
     logit_bias: int = 1024
     request_seconds: int = 600

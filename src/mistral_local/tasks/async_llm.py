@@ -53,6 +53,7 @@ class AsyncLLM:
         context_length: most tokens of one request, prompt and answer together.
         embedding_length: numbers of an embedding.
         description: the model in a line.
+        tokenizer: that of the checkpoint.
     """
 
     def __init__(self, runtime: Runtime, *, note: Callable[[str], None] | None = None) -> None:
@@ -60,7 +61,7 @@ class AsyncLLM:
         self.context_length = runtime.engine.max_context
         self.embedding_length = runtime.model.args.dim
         self.description = describe(runtime.model, runtime.tokenizer, runtime.engine)
-        self._tokenizer = runtime.tokenizer
+        self.tokenizer = runtime.tokenizer
         self._requests = RequestBuilder(runtime.tokenizer, self.context_length, note=note)
         self._engine = AsyncEngine(runtime.engine)
         self._threads = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="mistral_local prepare")
@@ -88,29 +89,29 @@ class AsyncLLM:
     @property
     def has_fim(self) -> bool:
         """Whether the tokenizer can fill in the middle."""
-        return self._tokenizer.control_id("[SUFFIX]") is not None
+        return self.tokenizer.control_id("[SUFFIX]") is not None
 
     @property
     def has_tools(self) -> bool:
         """Whether the tokenizer can call functions."""
-        return self._tokenizer.control_id("[TOOL_CALLS]") is not None
+        return self.tokenizer.control_id("[TOOL_CALLS]") is not None
 
     @property
     def can_moderate(self) -> bool:
         """Whether the model can be asked to judge texts."""
-        return can_moderate(self._tokenizer)
+        return can_moderate(self.tokenizer)
 
     async def prepare_chat(self, messages: Iterable[Message], **fields: Any) -> PreparedRequest:
         """Encode a conversation; arguments and errors as in RequestBuilder.chat()."""
-        return await self._apart(lambda: self._requests.chat(messages, **fields))
+        return await self.apart(lambda: self._requests.chat(messages, **fields))
 
     async def prepare_fim(self, prompt: str, suffix: str = "", **options: Any) -> PreparedRequest:
         """Encode a gap; errors as in RequestBuilder.fim()."""
-        return await self._apart(lambda: self._requests.fim(prompt, suffix, **options))
+        return await self.apart(lambda: self._requests.fim(prompt, suffix, **options))
 
     async def prepare_text(self, prompt: str | list[int], **options: Any) -> PreparedRequest:
         """Encode plain text, or take token ids as they are; errors as in RequestBuilder.text()."""
-        return await self._apart(lambda: self._requests.text(prompt, **options))
+        return await self.apart(lambda: self._requests.text(prompt, **options))
 
     async def start(self, requests: list[PreparedRequest]) -> AsyncAnswers:
         """Queue requests and return the events of all of them; none is left behind if one is refused.
@@ -136,32 +137,32 @@ class AsyncLLM:
         Raises:
             RequestError: if a text cannot be computed.
         """
-        tokens = await self._apart(lambda: [self._requests.plain_tokens(prompt) for prompt in prompts])
+        tokens = await self.apart(lambda: [self._requests.plain_tokens(prompt) for prompt in prompts])
         return await aembed(self._engine, tokens, pooling=pooling), sum(map(len, tokens))
 
     async def moderate(self, texts: list[str]) -> tuple[list[Moderation], int]:
         """How the model judges each text, and how many tokens were asked; errors as in moderate_texts()."""
-        return await self._judge(await self._apart(lambda: moderate_texts(self._requests, texts)))
+        return await self._judge(await self.apart(lambda: moderate_texts(self._requests, texts)))
 
     async def moderate_chats(self, conversations: Iterable[Iterable[Message]]) -> tuple[list[Moderation], int]:
         """The same of the last message of each conversation; errors as in moderate_chats()."""
-        return await self._judge(await self._apart(lambda: moderate_chats(self._requests, conversations)))
+        return await self._judge(await self.apart(lambda: moderate_chats(self._requests, conversations)))
 
     async def moderate_prompts(self, prompts: list[list[int]]) -> list[Moderation]:
         """How the model judges what it is to see, by the harmful categories; errors as in moderate_prompts()."""
-        judged, _ = await self._judge(await self._apart(lambda: moderate_prompts(self._requests, prompts)))
+        judged, _ = await self._judge(await self.apart(lambda: moderate_prompts(self._requests, prompts)))
         return judged
 
     async def stats(self) -> EngineStats:
         """What the engine does and has done."""
         return await self._engine.stats()
 
+    async def apart(self, work: Callable[[], T]) -> T:
+        """Do what takes time on one of the threads that prepare requests."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
     async def _judge(self, request: ModerationRequest) -> tuple[list[Moderation], int]:
         return request.results(await self._engine.generate(request.prompts, request.params)), request.num_tokens
-
-    async def _apart(self, work: Callable[[], T]) -> T:
-        """Do what takes time on a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
 class AsyncAnswers(AsyncIterator[tuple[int, Event]]):
