@@ -123,7 +123,7 @@ def test_a_step_that_fails_ends_its_sequences_with_the_error_and_the_next_one_is
 ) -> None:
     async def work(running: AsyncEngine) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(engine._runner, "run", lambda step: 1 / 0)
+            patch.setattr(engine._runner, "begin", lambda plan, rows: 1 / 0)
             with pytest.raises(MistralLocalError, match="ZeroDivisionError"):
                 async for _ in running.stream([1, 2], PARAMS):
                     pass

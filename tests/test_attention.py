@@ -7,14 +7,13 @@ import torch
 from torch import Tensor
 
 from mistral_local.args import MoeArgs, TransformerArgs
-from mistral_local.attention.batch import AttentionMetadata, SequenceSpan, slots_of, uncached_batch
+from mistral_local.attention.batch import AttentionMetadata, SequenceSpan, uncached_batch
 from mistral_local.attention.sdpa import SdpaBackend, visible_keys
 from mistral_local.attention.select import reasons_against_xformers
 from mistral_local.attention.xformers import XformersBackend
 from mistral_local.errors import ShapeError
 from mistral_local.kernels.grouped_linear import grouped_linear, grouped_linear_by_loop, grouped_linear_by_mask
 from mistral_local.kernels.rotate import rotate
-from mistral_local.kvcache.block_pool import BlockTable
 from mistral_local.kvcache.storage import LayerCache
 from mistral_local.model.moe import MoeFeedForward
 from mistral_local.model.rope import rotations
@@ -43,15 +42,14 @@ def scene(
     cache = LayerCache(*(torch.full((64, KV_HEADS, HEAD_DIM), float("nan")) for _ in range(2)))
     spans, slots, packed = [], [], []
     for ids, (context, queries) in zip(blocks, lengths, strict=True):
-        table = BlockTable((0, 0))
-        for block in ids:
-            table.append(block)
         q = torch.randn(queries, HEADS, HEAD_DIM, generator=generator)
         k, v = (torch.randn(context, KV_HEADS, HEAD_DIM, generator=generator) for _ in range(2))
         positions = torch.arange(context)
         own = torch.tensor(ids)[positions // BLOCK] * BLOCK + positions % BLOCK
         cache.write(k[: context - queries], v[: context - queries], own[: context - queries])
-        spans.append(SequenceSpan(sum(len(p[0]) for p in packed), queries, context, slots_of(table, 0, context, BLOCK)))
+        is_contiguous = ids == list(range(ids[0], ids[0] + len(ids)))
+        key_slots = slice(int(own[0]), int(own[0]) + context) if is_contiguous else own
+        spans.append(SequenceSpan(sum(len(p[0]) for p in packed), queries, context, key_slots))
         slots.append(own[context - queries :])
         packed.append((q, k, v))
     return cache, AttentionMetadata(tuple(spans), torch.cat(slots)), packed  # type: ignore[return-value]

@@ -102,6 +102,8 @@ def compare(found: Sequence, expected: Sequence, tolerance: float) -> None:
         {"max_num_batched_tokens": 7},
         {"max_prefill_chunk": 3, "max_guesses": 4},
         {"num_blocks": 24, "max_num_batched_tokens": 5, "max_guesses": 4},
+        {"overlap": True},
+        {"overlap": True, "num_blocks": 22, "max_prefill_chunk": 3},
     ],
     ids=lambda config: ",".join(config) or "roomy",
 )
@@ -110,7 +112,8 @@ def test_two_hundred_mixed_requests_each_get_what_they_get_alone(tmp_path: Path,
     requests = random_requests(200, seed=7)
     sequences, num_preempted = serve(make_engine(model, **config), requests)
     assert num_preempted > 0 or "num_blocks" not in config
-    assert sum(sequence.num_cached_tokens > 0 for sequence in sequences) > 20
+    # Short of memory, what the window has left is soon written over, and a beginning is no longer known to every layer.
+    assert sum(sequence.num_cached_tokens > 0 for sequence in sequences) > (5 if "num_blocks" in config else 20)
     for request, sequence in zip(requests, sequences, strict=True):
         assert sequence.is_finished
         compare(sequence, alone(model, request), 1e-5)
@@ -131,6 +134,14 @@ def test_layers_that_all_slide_hold_no_more_than_their_window(tmp_path: Path) ->
         most = max(most, engine.pool.num_blocks - engine.pool.num_free)
     assert sequence.num_new_tokens == 20
     assert most <= 5  # 9 + 7 tokens, and a block cut at either end
+
+
+def test_planning_ahead_waits_for_what_a_window_is_about_to_give_back(tmp_path: Path) -> None:
+    model = Transformer.from_folder(write_checkpoint(tmp_path, vocab_size=VOCAB, sliding_window=6))
+    request = Request(list(range(27)), SamplingParams(max_tokens=15))
+    config = {"max_num_batched_tokens": 6, "num_blocks": 4, "max_num_seqs": 1}
+    found = make_engine(model, overlap=True, **config).generate([request.prompt], [request.params])[0]
+    compare(found, alone(model, request), 1e-5)
 
 
 @pytest.mark.parametrize("moe", [None, MoeArgs(num_experts=4, num_experts_per_tok=2)])

@@ -55,13 +55,14 @@ def check_bookkeeping(engine: Engine) -> None:
     owned: list[int] = []
     for sequence in engine.scheduler.running:
         assert sequence.status is Status.RUNNING
-        assert sequence.block_table is not None
-        assert len(sequence.block_table.blocks) * engine.config.block_size >= sequence.num_computed_tokens
-        owned += sequence.block_table.blocks
+        assert sequence.blocks is not None
+        assert sequence.blocks.num_blocks * engine.config.block_size >= sequence.num_computed_tokens
+        for table in sequence.blocks.tables:
+            owned += table.blocks[table.num_given_back :]
     assert len(owned) == len(set(owned))
     assert len(owned) + engine.pool.num_free == engine.pool.num_blocks
     for sequence in engine.scheduler.waiting:
-        assert sequence.block_table is None
+        assert sequence.blocks is None
         assert sequence.num_computed_tokens == 0
 
 
@@ -206,7 +207,7 @@ def test_an_exception_in_a_step_leaves_no_blocks_behind(model: Transformer, monk
     sequences = [engine.add([1, 2, 3], GREEDY), engine.add([4], GREEDY)]
     engine.step()
     with monkeypatch.context() as patch:
-        patch.setattr(engine._runner, "run", lambda step: 1 / 0)
+        patch.setattr(engine._runner, "begin", lambda plan, rows: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             engine.run(sequences)
     assert engine.pool.num_free == engine.pool.num_blocks
@@ -218,10 +219,10 @@ def test_an_exception_in_a_step_leaves_no_blocks_behind(model: Transformer, monk
 def test_a_step_without_memory_is_named_as_such(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = make_engine(model)
 
-    def run(step: object) -> None:
+    def begin(plan: object, rows: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(engine._runner, "run", run)
+    monkeypatch.setattr(engine._runner, "begin", begin)
     with pytest.raises(OutOfMemoryError, match="no memory on cpu for a step of 3 tokens"):
         engine.run([engine.add([1, 2, 3], GREEDY)])
     assert engine.pool.num_free == engine.pool.num_blocks
@@ -278,3 +279,53 @@ def test_penalties_top_logprobs_and_min_tokens_reach_the_sampler_and_survive_pre
             assert len(sequence.top_logprobs) == len(sequence.logprobs) == sequence.num_new_tokens
             assert all(len(top) == 3 and top[0][1] >= top[1][1] >= top[2][1] for top in sequence.top_logprobs)
     assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("num_blocks", [None, 12])
+def test_planning_a_step_ahead_changes_no_answer(model: Transformer, num_blocks: int | None) -> None:
+    """Requests that plan ahead, beside some that cannot; stop tokens are found out a step late."""
+    rng = random.Random(5)
+    requests = [
+        (
+            random_prompt(rng, 9),
+            SamplingParams(
+                max_tokens=rng.randint(1, 25),
+                temperature=rng.choice([0.0, 1.5]),
+                seed=seed,
+                stop_token_ids=frozenset(rng.sample(range(VOCAB), 2)),
+                logprobs=rng.random() < 0.5,
+                presence_penalty=rng.choice([0.0] * 9 + [0.5]),
+            ),
+        )
+        for seed in range(40)
+    ]
+    answers = {}
+    for overlap in (False, True):
+        engine = make_engine(model, num_blocks=num_blocks, overlap=overlap, max_num_batched_tokens=24)
+        sequences = [engine.add(prompt, params) for prompt, params in requests]
+        num_ahead = 0
+        while engine.has_work:
+            engine.step()
+            check_bookkeeping(engine)
+            num_ahead += engine._under_way is not None
+        assert (num_ahead > 20) == overlap
+        assert engine.pool.num_free == engine.pool.num_blocks
+        answers[overlap] = [(s.new_tokens, s.finish_reason, s.logprobs) for s in sequences]
+    for (tokens, reason, logprobs), (expected_tokens, expected_reason, expected_logprobs) in zip(
+        answers[True], answers[False], strict=True
+    ):
+        assert (tokens, reason) == (expected_tokens, expected_reason)
+        assert logprobs == pytest.approx(expected_logprobs, abs=1e-5)
+
+
+def test_a_step_ahead_that_finds_no_memory_loses_nothing(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = make_engine(model).generate([[1, 2, 3]], [GREEDY])[0].new_tokens
+    engine = make_engine(model, overlap=True)
+    sequence = engine.add([1, 2, 3], GREEDY)
+    engine.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._runner, "_begin", lambda plan, rows: (_ for _ in ()).throw(MemoryError()))
+        with pytest.raises(OutOfMemoryError):
+            engine.step()
+    engine.run([sequence])
+    assert sequence.new_tokens == expected

@@ -15,10 +15,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from mistral_local.args import TransformerArgs
 from mistral_local.config import EngineConfig
 from mistral_local.engine.engine import Engine
-from mistral_local.engine.scheduler import Scheduled
-from mistral_local.engine.sequence import SampledToken, Sequence, Status
+from mistral_local.engine.sequence import Sequence, Status
+from mistral_local.engine.step_plan import AWAITED, PlannedPart, SampledToken, StepPlan, StepResult
 from mistral_local.kvcache.storage import kv_bytes_per_token
 from mistral_local.sampling.params import SamplingParams
+from mistral_local.sampling.row import SamplingRow
 from mistral_local.transformer import Transformer
 
 BLOCK, CONTEXT, VOCAB, STOP = 4, 48, 5, 0
@@ -35,44 +36,80 @@ def next_token(tokens: tuple[int, ...]) -> int:
     return 1 + tokens[-1] % (VOCAB - 1)
 
 
+class Finished:
+    """In place of a PendingStep."""
+
+    def __init__(self, result: StepResult) -> None:
+        self._result = result
+
+    def result(self) -> StepResult:
+        return self._result
+
+
 class RememberingRunner:
-    """Takes the place of ModelRunner."""
+    """Takes the place of ModelRunner: it knows plans only, and what each slot of each group of layers stands for."""
 
     def __init__(self, engine: Engine) -> None:
-        self.window = engine.model.args.longest_window or CONTEXT
-        self.slots: dict[int, tuple[int, ...]] = {}
+        self.windows = [window or CONTEXT for window in engine.kv.cache.groups.windows]
+        self.tables: dict[int, list[list[int]]] = {}
+        self.slots: dict[int, tuple[int, tuple[int, ...]]] = {}
+        self.tokens: dict[int, tuple[int, ...]] = {}
+        self.chosen: list[int] = []
 
-    def run(self, step: list[Scheduled]) -> dict[int, list[SampledToken]]:
+    def begin(self, plan: StepPlan, rows: list[SamplingRow]) -> Finished:
+        assert sum(part.num_sampled for part in plan.parts) == len(rows)
         written: set[int] = set()
-        for part in step:
-            tokens = (*part.sequence.tokens[: part.end], *part.guesses)
-            for position in range(part.start, part.start + part.num_tokens):
-                slot = self.slot(part.sequence, position)
+        for part in plan.parts:
+            assert part.token_ids, "no row to sample from"
+            self.note_blocks(part)
+            self.write(part, written)
+        for part in plan.parts:
+            self.check(part)
+        sampled = [self.sample(part) for part in plan.parts]
+        self.chosen = [choice.token for choices in sampled for choice in choices]
+        scored = [[0.0] * len(part.scored) for part in plan.parts]
+        return Finished(StepResult(sampled, scored, [None] * len(sampled)))
+
+    def note_blocks(self, part: PlannedPart) -> None:
+        tables = self.tables.setdefault(part.row, [[] for _ in self.windows])
+        for table, news in zip(tables, part.new_blocks, strict=True):
+            assert news.start in (0, len(table))
+            table[news.start :] = news.blocks
+
+    def write(self, part: PlannedPart, written: set[int]) -> None:
+        token_ids = [self.chosen[part.awaited_row or 0] if token == AWAITED else token for token in part.token_ids]
+        before = self.read(part.row, part.start)
+        tokens = self.tokens[part.row] = (*before, *token_ids)
+        for group in range(len(self.windows)):
+            for position in range(part.start, part.end):
+                slot = self.slot(part.row, group, position)
                 assert slot not in written, "two writers of one slot"
                 written.add(slot)
-                self.slots[slot] = tokens[: position + 1]
-        for part in step:
-            self.check(part)
-        return {index: self.sample(part) for index, part in enumerate(step) if part.is_sampled}
+                self.slots[slot] = (group, tokens[: position + 1])
 
-    def slot(self, sequence: Sequence, position: int) -> int:
-        assert sequence.block_table is not None
-        assert position // BLOCK >= sequence.block_table.num_given_back, "read after it was given back"
-        return sequence.block_table.blocks[position // BLOCK] * BLOCK + position % BLOCK
+    def read(self, row: int, num_tokens: int) -> tuple[int, ...]:
+        """The tokens that the keys before a part stand for."""
+        if not num_tokens:
+            return ()
+        group, tokens = self.slots[self.slot(row, 0, num_tokens - 1)]
+        assert group == 0
+        assert len(tokens) == num_tokens
+        return tokens
 
-    def check(self, part: Scheduled) -> None:
-        """Every key that the part's queries see belongs to their own beginning; prompts are scored from their start."""
-        assert part.num_known_tokens > 0, "no row to sample from"
-        if part.sequence.params.prompt_logprobs:
-            assert part.sequence.num_cached_tokens == 0
-        tokens = (*part.sequence.tokens[: part.end], *part.guesses)
-        for position in range(max(0, part.start - self.window + 1), part.start + part.num_tokens):
-            assert self.slots[self.slot(part.sequence, position)] == tokens[: position + 1]
+    def slot(self, row: int, group: int, position: int) -> int:
+        return self.tables[row][group][position // BLOCK] * BLOCK + position % BLOCK
 
-    def sample(self, part: Scheduled) -> list[SampledToken]:
-        tokens = (*part.sequence.tokens[: part.end], *part.guesses)
-        ends = range(part.end, part.start + part.num_tokens + 1)
-        return [SampledToken(next_token(tokens[:end])) for end in ends]
+    def check(self, part: PlannedPart) -> None:
+        """Every key that the part's queries see belongs to their own beginning."""
+        tokens = self.tokens[part.row]
+        for group, window in enumerate(self.windows):
+            for position in range(max(0, part.start - window + 1), part.end):
+                slot = self.slot(part.row, group, position)
+                assert self.slots[slot] == (group, tokens[: position + 1]), "read after it was given back"
+
+    def sample(self, part: PlannedPart) -> list[SampledToken]:
+        tokens = self.tokens[part.row]
+        return [SampledToken(next_token(tokens[:end])) for end in range(part.end - part.num_sampled + 1, part.end + 1)]
 
 
 def answer_alone(prompt: list[int], max_tokens: int) -> list[int]:
@@ -89,15 +126,18 @@ class EngineMachine(RuleBasedStateMachine):
     """Adds, steps and aborts; every invariant is checked after every operation."""
 
     @initialize(
-        window=st.sampled_from([None, 6]),
+        window=st.sampled_from([None, 6, [None, 6], [9, 6], [None, 6, 9]]),
         num_blocks=st.integers(12, 40),
         max_num_seqs=st.integers(1, 5),
         budget=st.integers(1, 24),
         chunk=st.sampled_from([None, 3]),
-        max_guesses=st.sampled_from([0, 5]),
+        max_guesses=st.sampled_from([0, 0, 5]),
+        overlap=st.booleans(),
     )
-    def start(self, window: int | None, num_blocks: int, **config: Any) -> None:
-        args = TransformerArgs.from_dict(ARGS | {"sliding_window": window})
+    def start(self, window: int | list[int | None] | None, num_blocks: int, **config: Any) -> None:
+        num_groups = len(window) if isinstance(window, list) else 1
+        args = TransformerArgs.from_dict(ARGS | {"sliding_window": window, "n_layers": num_groups})
+        num_blocks *= num_groups
         model = Transformer(args)
         config["max_num_batched_tokens"], config["max_prefill_chunk"] = config.pop("budget"), config.pop("chunk")
         token_bytes = kv_bytes_per_token(n_layers=1, n_kv_heads=1, head_dim=4, dtype=torch.float32)
@@ -145,8 +185,8 @@ class EngineMachine(RuleBasedStateMachine):
         users = [0] * pool.num_blocks
         for sequence in running:
             assert sequence.status is Status.RUNNING
-            assert sequence.block_table is not None
-            owned = sequence.block_table.blocks[sequence.block_table.num_given_back :]
+            assert sequence.blocks is not None
+            owned = [block for table in sequence.blocks.tables for block in table.blocks[table.num_given_back :]]
             assert len(set(owned)) == len(owned)
             for block in owned:
                 users[block] += 1
@@ -156,7 +196,7 @@ class EngineMachine(RuleBasedStateMachine):
         assert sorted(pool._block_of.values()) == sorted(pool._hash_of)
         assert set(pool._remembered) <= set(pool._hash_of)
         for sequence in self.engine.scheduler.waiting:
-            assert sequence.block_table is None
+            assert sequence.blocks is None
             assert sequence.num_computed_tokens == 0
 
     def teardown(self) -> None:
@@ -172,6 +212,10 @@ class EngineMachine(RuleBasedStateMachine):
         assert not self.engine.pool._claims
         for sequence in self.sequences:
             expected = answer_alone(sequence.tokens[: sequence.num_prompt_tokens], sequence.params.max_tokens)
+            if sequence.params.prompt_logprobs:
+                assert sequence.num_cached_tokens == 0
+                if sequence.finish_reason != "aborted":
+                    assert len(sequence.prompt_logprobs) == sequence.num_prompt_tokens - 1
             if sequence.finish_reason == "aborted":
                 assert sequence.new_tokens == expected[: sequence.num_new_tokens]
             else:

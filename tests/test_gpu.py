@@ -8,13 +8,12 @@ from checkpoints import write_checkpoint
 from oracle import one_file_ref
 
 from mistral_local.args import MoeArgs
-from mistral_local.attention.batch import AttentionMetadata, SequenceSpan, slots_of
+from mistral_local.attention.batch import AttentionMetadata, SequenceSpan
 from mistral_local.attention.sdpa import SdpaBackend
 from mistral_local.attention.select import reasons_against_xformers
 from mistral_local.attention.xformers import XformersBackend
 from mistral_local.generate import generate
 from mistral_local.kernels.grouped_linear import grouped_linear, grouped_linear_by_loop, grouped_linear_by_mask
-from mistral_local.kvcache.block_pool import BlockTable
 from mistral_local.kvcache.storage import LayerCache
 from mistral_local.transformer import Transformer
 
@@ -87,13 +86,11 @@ def test_xformers_equals_sdpa(lengths: list[tuple[int, int]], window: int | None
 
     spans, slots, start, block = [], [], 0, 0
     for context, queries in lengths:
-        table = BlockTable((0, 0))
-        for _ in range(-(-context // 16)):
-            table.append(block)
-            block += 1
-        spans.append(SequenceSpan(start, queries, context, slots_of(table, 0, context, 16)))
-        slots += range(table.blocks[0] * 16 + context - queries, table.blocks[0] * 16 + context)
+        first = block * 16
+        spans.append(SequenceSpan(start, queries, context, slice(first, first + context)))
+        slots += range(first + context - queries, first + context)
         start += queries
+        block += -(-context // 16)
     metadata = AttentionMetadata(tuple(spans), torch.tensor(slots, device=CUDA))
     cache = LayerCache(draw(block * 16, 2, 64), draw(block * 16, 2, 64))
     q, k, v = draw(start, 8, 64), draw(start, 2, 64), draw(start, 2, 64)

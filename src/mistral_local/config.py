@@ -38,6 +38,8 @@ class EngineConfig:
         max_waiting: most sequences that wait for their turn; more are refused.  None means any number.
         max_guesses: most tokens per sequence and step that are guessed from what it holds already, and verified in the
             same step; 0 speculates on nothing.  The answer is the same.
+        overlap: plan a step while the one before it runs, where no sequence must know its last token first; None does so
+            on a GPU.  The answer is the same.
         deterministic: give each request the same tokens and logprobs, to the bit, whatever runs beside it and however
             it is chunked, cached or preempted; steps are kept small for it.
 
@@ -53,6 +55,7 @@ class EngineConfig:
     kv_memory_bytes: int | None = None
     max_waiting: int | None = None
     max_guesses: int = 0
+    overlap: bool | None = None
     deterministic: bool = False
 
     def __post_init__(self) -> None:

@@ -1,12 +1,15 @@
 """The tensors of one step, and where each sequence's keys lie."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from mistral_local.errors import ShapeError
-from mistral_local.kvcache.block_pool import BlockTable
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +35,45 @@ class SequenceSpan:
 
 
 @dataclass(frozen=True, slots=True)
+class PagedTables:
+    """Where keys lie, for kernels that look it up themselves; tensors on the device that keep their place.
+
+    Attributes:
+        block_tables: [rows, most blocks of a sequence] int32 block ids; one row per sequence that runs.
+        block_size: tokens per block.
+        rows: [S] int64, the row of each sequence of the step.
+        context_lens: [S] int64, as SequenceSpan.context_len; 0 pads.
+        query_starts: [S + 1] int64, where the queries of each sequence begin in the packed tokens, and where the last ends.
+    """
+
+    block_tables: Tensor
+    block_size: int
+    rows: Tensor
+    context_lens: Tensor
+    query_starts: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class AttentionMetadata:
-    """What attention needs beside q, k and v; the same for every layer.
+    """What attention needs beside q, k and v; the same for every layer of a group.
 
     Attributes:
         spans: the sequences of the step, in packed order.
         slot_mapping: [T] int64, where the new keys and values go; None without a cache.
+        paged: the same sequences for kernels that read block tables; None without a cache.
     """
 
     spans: tuple[SequenceSpan, ...]
     slot_mapping: Tensor | None
+    paged: PagedTables | None = None
+    _made: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What the layers of a step share: make(), at the first call with this key."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: T = self._made[key]
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +82,12 @@ class Batch:
 
     Attributes:
         input_ids, positions: [T] int64 on the model's device.
-        attention: who sees what.
+        attention: who sees what, for each group of layers that shares block tables; one group without a cache.
     """
 
     input_ids: Tensor
     positions: Tensor
-    attention: AttentionMetadata
-
-
-def slots_of(table: BlockTable, start: int, end: int, block_size: int) -> slice | Tensor:
-    """Flat cache slots of the token positions start .. end - 1 of a sequence.
-
-    With block_size 4 and blocks [7, 8], positions 2 .. 5 are slice(30, 34); with blocks [7, 3] they are the tensor
-    [30, 31, 12, 13].
-    """
-    if table.is_contiguous:
-        first = table.blocks[0] * block_size
-        return slice(first + start, first + end)
-    for block in table.blocks[len(table.slots) // block_size :]:
-        table.slots.extend(range(block * block_size, (block + 1) * block_size))
-    # A copy, because an array whose memory is in use cannot grow.
-    return torch.frombuffer(table.slots, dtype=torch.int64, count=end)[start:].clone()
+    attention: tuple[AttentionMetadata, ...]
 
 
 def uncached_batch(input_ids: Tensor, seqlens: list[int]) -> Batch:
@@ -95,4 +112,4 @@ def uncached_batch(input_ids: Tensor, seqlens: list[int]) -> Batch:
         spans.append(SequenceSpan(start, length, length, None))
         start += length
     positions = torch.cat([torch.arange(length) for length in seqlens]).to(input_ids.device)
-    return Batch(input_ids, positions, AttentionMetadata(tuple(spans), None))
+    return Batch(input_ids, positions, (AttentionMetadata(tuple(spans), None),))

@@ -6,7 +6,6 @@ from torch import Tensor
 
 from mistral_local.attention.backend import AttentionBackend
 from mistral_local.attention.batch import AttentionMetadata
-from mistral_local.attention.per_step import PerStep
 from mistral_local.attention.sdpa import SdpaBackend
 from mistral_local.kernels import native
 from mistral_local.kvcache.storage import LayerCache
@@ -21,7 +20,6 @@ class NativeBackend(AttentionBackend):
 
     def __init__(self) -> None:
         self._many_tokens = SdpaBackend()
-        self._queries = PerStep(_list_queries)
 
     def attend(
         self,
@@ -37,7 +35,8 @@ class NativeBackend(AttentionBackend):
         if kernels is None or cache is None or metadata.slot_mapping is None:
             return self._many_tokens.attend(q, k, v, cache=cache, metadata=metadata, window=window)
         cache.write(k, v, metadata.slot_mapping)
-        return kernels.attend(q.contiguous(), cache.k, cache.v, *self._queries.get(metadata, window))
+        queries = metadata.once(("native", window), lambda: _list_queries(metadata, window))
+        return kernels.attend(q.contiguous(), cache.k, cache.v, *queries)
 
 
 def _list_queries(metadata: AttentionMetadata, window: int | None) -> Queries:

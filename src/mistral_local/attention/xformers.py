@@ -7,7 +7,6 @@ from torch import Tensor
 
 from mistral_local.attention.backend import AttentionBackend
 from mistral_local.attention.batch import AttentionMetadata, SequenceSpan
-from mistral_local.attention.per_step import PerStep
 from mistral_local.attention.sdpa import SdpaBackend
 from mistral_local.kvcache.storage import LayerCache
 
@@ -19,7 +18,6 @@ class XformersBackend(AttentionBackend):
 
     def __init__(self) -> None:
         self._decode = SdpaBackend()
-        self._biases = PerStep(_make_bias)
 
     def attend(
         self,
@@ -36,7 +34,8 @@ class XformersBackend(AttentionBackend):
         if cache is not None and metadata.slot_mapping is not None:
             cache.write(k, v, metadata.slot_mapping)
             k, v = _gather(cache.k, metadata.spans), _gather(cache.v, metadata.spans)
-        return _attend_packed(q, k, v, self._biases.get(metadata, window, q.device))
+        bias = metadata.once(("xformers", window), lambda: _make_bias(metadata, window, q.device))
+        return _attend_packed(q, k, v, bias)
 
 
 def _gather(cached: Tensor, spans: tuple[SequenceSpan, ...]) -> Tensor:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from mistral_local.config import EngineConfig
 from mistral_local.engine.kv_memory import KVMemory, blocks_of_one
-from mistral_local.engine.model_runner import ModelRunner
+from mistral_local.engine.model_runner import ModelRunner, PendingStep
 from mistral_local.engine.ngram import NgramProposer
+from mistral_local.engine.planner import Planner
 from mistral_local.engine.scheduler import Scheduled, Scheduler
-from mistral_local.engine.sequence import SampledToken, Sequence
+from mistral_local.engine.sequence import Sequence
 from mistral_local.engine.stats import EngineStats, StatsRecorder
+from mistral_local.engine.step_plan import SampledToken, StepPlan
 from mistral_local.errors import (
     EmptyPromptError,
     EngineBusyError,
@@ -27,6 +29,15 @@ from mistral_local.memory import is_out_of_memory
 from mistral_local.model.transformer import Transformer
 from mistral_local.sampling.params import SamplingParams
 from mistral_local.sampling.sampler import NONE_ALLOWED
+
+
+@dataclass(frozen=True, slots=True)
+class StepUnderWay:
+    """A step that the model has been given."""
+
+    parts: list[Scheduled]
+    plan: StepPlan
+    pending: PendingStep
 
 
 class Engine:
@@ -50,8 +61,11 @@ class Engine:
         self.config = config
         self.model = model
         self.kv = KVMemory.allocate(model, config) if kv is None else kv
-        self.scheduler = Scheduler(config, self.kv.pool, model.args.longest_window)
-        self._runner = ModelRunner(model, self.kv.cache)
+        self.scheduler = Scheduler(config, self.kv.books(config))
+        self._planner = Planner()
+        self._runner = ModelRunner(model, self.kv.cache, config)
+        self._runs_ahead = model.device.type == "cuda" if config.overlap is None else config.overlap
+        self._under_way: StepUnderWay | None = None
         self._recorder = StatsRecorder()
 
     @property
@@ -72,12 +86,12 @@ class Engine:
     @property
     def kv_tokens(self) -> int:
         """Tokens that the KV cache holds, all sequences together."""
-        return self.pool.num_blocks * self.config.block_size
+        return self.pool.num_blocks // len(self.kv.cache.groups.windows) * self.config.block_size
 
     @property
     def kv_bytes(self) -> int:
         """Memory of the KV cache."""
-        return self.kv.num_bytes
+        return self.kv.cache.num_bytes
 
     @property
     def max_context(self) -> int:
@@ -113,7 +127,7 @@ class Engine:
         return sequence
 
     def step(self) -> list[Sequence]:
-        """Run one step of the model.
+        """Run one step of the model; on a GPU the next one is queued before its tokens are read.
 
         Returns:
             The sequences that got a token or ended.
@@ -121,23 +135,20 @@ class Engine:
         Raises:
             OutOfMemoryError: if the device has no memory for the step; nothing was computed.
         """
-        step = self.scheduler.schedule()
-        sampled = self._run(step) if step else {}
-        progressed = [part.sequence for part in step if part.is_pooled]
-        for sequence in progressed:
-            sequence.finish("stop")
-        num_new_tokens = 0
-        for index, choices in sampled.items():
-            num_new_tokens += self._take(step[index], choices)
-            progressed.append(step[index].sequence)
-        self.scheduler.note_computed(step)
-        self._recorder.step(
-            num_prompt_tokens=sum(part.num_prompt_tokens for part in step),
-            num_new_tokens=num_new_tokens,
-            num_guessed_tokens=sum(len(part.guesses) for part in step),
-            num_right_guesses=num_new_tokens - len(sampled),
-        )
-        self._release_finished()
+        self._under_way = self._under_way or self._begin()
+        step = self._under_way
+        if step is None:
+            self._release_finished()
+            return []
+        ahead = self._begin() if self._may_run_ahead(step.parts) else None
+        try:
+            progressed = self._end(step)
+        except BaseException:
+            if ahead is not None:
+                self.scheduler.forget(ahead.parts)
+            self._under_way = None
+            raise
+        self._under_way = ahead
         return progressed
 
     def abort(self, sequence: Sequence) -> None:
@@ -148,6 +159,9 @@ class Engine:
 
     def fail_running(self, error: str) -> None:
         """End every running sequence by an error; those that wait go on."""
+        if self._under_way is not None:
+            self.scheduler.forget(self._under_way.parts)
+            self._under_way = None
         for sequence in self.scheduler.running:
             sequence.finish("error", error)
         self._release_finished()
@@ -205,16 +219,64 @@ class Engine:
                 raise MistralLocalError(f"prompt {row}: {sequence.error}")
         return sequences
 
-    def _run(self, step: list[Scheduled]) -> dict[int, list[SampledToken]]:
+    def _may_run_ahead(self, parts: list[Scheduled]) -> bool:
+        """Whether the next step can be planned before the tokens of this one are known."""
+        return self._runs_ahead and not any(part.sequence.needs_each_token for part in parts)
+
+    def _begin(self) -> StepUnderWay | None:
+        """Schedule a step and give it to the model; None if there is nothing to compute."""
+        parts = self.scheduler.schedule(is_ahead=self._under_way is not None)
+        if not parts:
+            return None
+        rows = [
+            part.sequence.sampling_row(part.sequence.num_awaited + ahead)
+            for part in parts
+            if part.is_sampled
+            for ahead in range(1 + len(part.guesses))
+        ]
+        plan = self._planner.plan(parts, None if self._under_way is None else self._under_way.plan)
         try:
-            return self._runner.run(step)
+            pending = self._runner.begin(plan, rows)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            num_tokens = sum(part.num_tokens for part in step)
+            num_tokens = sum(part.num_tokens for part in parts)
             raise OutOfMemoryError(
                 f"no memory on {self.model.device} for a step of {num_tokens} tokens; a smaller batch or chunk needs less"
             ) from error
+        self._planner.note_told(parts)
+        self.scheduler.note_begun(parts)
+        return StepUnderWay(parts, plan, pending)
+
+    def _end(self, step: StepUnderWay) -> list[Sequence]:
+        """Wait for a step and give its results to its sequences; what ended meanwhile gets nothing."""
+        try:
+            result = step.pending.result()
+        finally:
+            self.scheduler.note_ended(step.parts)
+        progressed, num_new_tokens, num_sampled = [], 0, 0
+        for index, part in enumerate(step.parts):
+            sequence = part.sequence
+            if sequence.is_finished:
+                continue
+            sequence.prompt_logprobs += result.prompt_logprobs[index]
+            pooled = result.pooled[index]
+            if pooled is not None:
+                sequence.pool(pooled, is_first=part.start == 0, is_last=part.is_pooled)
+            if part.is_sampled:
+                num_new_tokens += self._take(part, result.sampled[index])
+                num_sampled += 1
+            if part.reaches_end:
+                progressed.append(sequence)
+        self.scheduler.note_computed(step.parts)
+        self._recorder.step(
+            num_prompt_tokens=sum(part.num_prompt_tokens for part in step.parts),
+            num_new_tokens=num_new_tokens,
+            num_guessed_tokens=sum(len(part.guesses) for part in step.parts),
+            num_right_guesses=num_new_tokens - num_sampled,
+        )
+        self._release_finished()
+        return progressed
 
     def _take(self, part: Scheduled, choices: list[SampledToken]) -> int:
         """Append what was sampled, up to the first guess that did not come true; returns how many tokens.

@@ -8,7 +8,9 @@ import torch
 
 from mistral_local.config import EngineConfig
 from mistral_local.errors import OutOfMemoryError
-from mistral_local.kvcache.block_pool import BlockPool, most_blocks
+from mistral_local.kvcache.block_pool import BlockPool
+from mistral_local.kvcache.books import KVBooks, most_blocks_of
+from mistral_local.kvcache.groups import KVGroups, group_layers
 from mistral_local.kvcache.storage import KVCache, kv_bytes_per_token
 from mistral_local.memory import free_bytes, in_words, is_out_of_memory
 from mistral_local.model.transformer import Transformer
@@ -38,7 +40,7 @@ class KVMemory:
         args = model.args
         try:
             cache = KVCache(
-                n_layers=args.n_layers,
+                groups=_groups(model, config),
                 num_blocks=num_blocks,
                 block_size=config.block_size,
                 n_kv_heads=args.n_kv_heads,
@@ -53,10 +55,14 @@ class KVMemory:
             raise OutOfMemoryError(f"the KV cache needs {needed} on {model.device}, which could not be had") from error
         return cls(BlockPool(num_blocks), cache)
 
-    @property
-    def num_bytes(self) -> int:
-        """Of all keys and values."""
-        return sum(layer.k.nbytes + layer.v.nbytes for layer in self.cache.layers)
+    def books(self, config: EngineConfig) -> KVBooks:
+        """The books of an engine that begins on this memory."""
+        return KVBooks(
+            self.pool,
+            self.cache.groups.windows,
+            block_size=config.block_size,
+            max_step_tokens=config.max_num_batched_tokens,
+        )
 
     def suits(self, model: Transformer, config: EngineConfig) -> bool:
         """Whether an engine of this model and configuration can use it and would gain nothing by more."""
@@ -65,6 +71,7 @@ class KVMemory:
         return (
             is_current
             and self.cache.block_size == config.block_size
+            and self.cache.groups == _groups(model, config)
             and self.pool.num_blocks >= _wanted_blocks(model, config)
             and self.pool.num_free == self.pool.num_blocks
         )
@@ -83,12 +90,16 @@ def _plan(model: Transformer, config: EngineConfig) -> int:
 
 def blocks_of_one(model: Transformer, config: EngineConfig, num_tokens: int) -> int:
     """Most blocks that a sequence of so many tokens holds at one time."""
-    return most_blocks(
+    return most_blocks_of(
         num_tokens,
+        _groups(model, config).windows,
         block_size=config.block_size,
-        window=model.args.longest_window,
-        step_tokens=config.max_num_batched_tokens,
+        max_step_tokens=config.max_num_batched_tokens,
     )
+
+
+def _groups(model: Transformer, config: EngineConfig) -> KVGroups:
+    return group_layers([model.args.window(layer) for layer in range(model.args.n_layers)], config.max_context)
 
 
 def _wanted_blocks(model: Transformer, config: EngineConfig) -> int:
@@ -98,7 +109,10 @@ def _wanted_blocks(model: Transformer, config: EngineConfig) -> int:
 def _block_bytes(model: Transformer, config: EngineConfig) -> int:
     args = model.args
     return config.block_size * kv_bytes_per_token(
-        n_layers=args.n_layers, n_kv_heads=args.n_kv_heads, head_dim=args.head_dim, dtype=model.dtype
+        n_layers=_groups(model, config).layers_per_group,
+        n_kv_heads=args.n_kv_heads,
+        head_dim=args.head_dim,
+        dtype=model.dtype,
     )
 
 

@@ -1,19 +1,24 @@
-"""Turn a scheduled step into tensors, run the model, and choose the next tokens."""
+"""Run a planned step: tensors, model, and the choice of the next tokens."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from itertools import islice
+from itertools import accumulate, islice
 
 import torch
 from torch import Tensor
 
-from mistral_local.attention.batch import AttentionMetadata, Batch, SequenceSpan, slots_of
-from mistral_local.engine.scheduler import Scheduled
-from mistral_local.engine.sequence import SampledToken
+from mistral_local.config import EngineConfig
+from mistral_local.engine.batch_tensors import BatchTensors
+from mistral_local.engine.step_plan import PlannedPart, SampledToken, StepPlan, StepResult
+from mistral_local.kernels.transfer import HostCopy, to_device
 from mistral_local.kvcache.storage import KVCache
 from mistral_local.model.transformer import Transformer
 from mistral_local.sampling.grammar.masks import MaskComputer
-from mistral_local.sampling.sampler import sample, token_logprobs
+from mistral_local.sampling.params import Pooling
+from mistral_local.sampling.row import SamplingRow
+from mistral_local.sampling.sampler import Sampled, sample, token_logprobs
 
 # Prompt logprobs are computed from slices of logits of at most this many numbers (64 MiB in fp32).
 MAX_LOGITS_PER_SLICE = 1 << 24
@@ -26,105 +31,121 @@ ONE_THREAD_BELOW_BYTES = 64_000_000
 NUM_STEPS_BEFORE_PACKING = 4
 
 
-class ModelRunner:
-    """Owns the model and its KV cache."""
+class PendingStep:
+    """A step that has been given to the model; reading what came of it waits for a GPU.
 
-    def __init__(self, model: Transformer, cache: KVCache) -> None:
+    Args:
+        sampled: what was chosen after each token that is sampled after; None if there is none.
+        prompt_logprobs, pooled: as in StepResult.
+    """
+
+    def __init__(
+        self,
+        plan: StepPlan,
+        sampled: Sampled | None,
+        prompt_logprobs: list[list[float]],
+        pooled: list[Tensor | None],
+    ) -> None:
+        self._plan, self._sampled = plan, sampled
+        self._prompt_logprobs, self._pooled = prompt_logprobs, pooled
+        parts = [] if sampled is None else [sampled.token_ids, sampled.logprobs, sampled.top_ids, sampled.top_logprobs]
+        self._on_host = HostCopy(parts)
+
+    @property
+    def token_ids(self) -> Tensor:
+        """[S] int64 on the model's device, all tokens that were chosen."""
+        assert self._sampled is not None
+        return self._sampled.token_ids
+
+    def result(self) -> StepResult:
+        """What came of the step."""
+        chosen = iter(_sampled_tokens(*self._on_host.wait()))
+        sampled = [list(islice(chosen, part.num_sampled)) for part in self._plan.parts]
+        return StepResult(sampled, self._prompt_logprobs, self._pooled)
+
+
+class ModelRunner:
+    """Owns the model, its KV cache and the tensors of a step; knows no sequence but by its row."""
+
+    def __init__(self, model: Transformer, cache: KVCache, config: EngineConfig) -> None:
         self.model, self.cache = model, cache
+        self._tensors = BatchTensors(
+            cache,
+            max_tokens=config.max_num_batched_tokens,
+            max_rows=config.max_num_seqs,
+            max_context=config.max_context,
+        )
         self._masks = MaskComputer(model.args.vocab_size, model.device)
         self._num_decode_steps = 0
         self._uses_one_thread = runs_on_one_thread(model)
+        self._last: PendingStep | None = None
 
     @torch.inference_mode()
-    def run(self, step: list[Scheduled]) -> dict[int, list[SampledToken]]:
-        """Compute one step.
+    def begin(self, plan: StepPlan, rows: list[SamplingRow]) -> PendingStep:
+        """Compute one step; on a GPU it is only queued.
 
-        Returns:
-            What is sampled after the last token of each part of `step` that reached the end of its sequence, and after
-            each of its guesses as if it had come true; by index in `step`.
+        Args:
+            rows: what decides each token that is chosen, in the order of the plan; as many as its parts sample.
         """
         with one_thread() if self._uses_one_thread else nullcontext():
-            return self._run(step)
+            self._last = self._begin(plan, rows)
+        return self._last
 
-    def _run(self, step: list[Scheduled]) -> dict[int, list[SampledToken]]:
-        self._pack_weights_in_time(step)
-        sampled = [index for index, part in enumerate(step) if part.is_sampled]
-        hidden = self.model.hidden(self._batch(step), self.cache)
-        ends = torch.tensor([part.num_tokens for part in step]).cumsum(0).tolist()
-        for part, end in zip(step, ends, strict=True):
-            if part.sequence.params.prompt_logprobs:
-                self._score_prompt(part, hidden[end - part.num_tokens : end])
-            if part.sequence.params.pooling is not None:
-                _pool(part, hidden[end - part.num_tokens : end])
-        if not sampled:
-            return {}
-        rows = [row for index in sampled for row in range(ends[index] - 1 - len(step[index].guesses), ends[index])]
-        wanted = hidden[torch.tensor(rows, device=hidden.device)]
-        choices = iter(self._sample([step[index] for index in sampled], wanted))
-        return {index: list(islice(choices, 1 + len(step[index].guesses))) for index in sampled}
+    def _begin(self, plan: StepPlan, rows: list[SamplingRow]) -> PendingStep:
+        self._pack_weights_in_time(plan)
+        batch = self._tensors.batch(plan)
+        self._fill_in_awaited(plan, batch.input_ids)
+        hidden = self.model.hidden(batch, self.cache)
+        ends = list(accumulate(part.num_tokens for part in plan.parts))
+        prompt_logprobs: list[list[float]] = []
+        pooled: list[Tensor | None] = []
+        for part, end in zip(plan.parts, ends, strict=True):
+            its_hidden = hidden[end - part.num_tokens : end]
+            prompt_logprobs.append(self._score(part, its_hidden) if part.scored else [])
+            pooled.append(None if part.pooling is None else _pool(part.pooling, its_hidden))
+        wanted = [row for part, end in zip(plan.parts, ends, strict=True) for row in range(end - part.num_sampled, end)]
+        sampled = self._sample(hidden[to_device(wanted, hidden.device)], rows) if wanted else None
+        return PendingStep(plan, sampled, prompt_logprobs, pooled)
 
-    def _pack_weights_in_time(self, step: list[Scheduled]) -> None:
-        if self.model.has_compiled_kernels(len(step)):
+    def _fill_in_awaited(self, plan: StepPlan, input_ids: Tensor) -> None:
+        """Put the tokens that the step before has chosen where they are awaited, without reading them."""
+        ends = accumulate(part.num_tokens for part in plan.parts)
+        places = [
+            (end - 1, part.awaited_row)
+            for part, end in zip(plan.parts, ends, strict=True)
+            if part.awaited_row is not None
+        ]
+        if places:
+            assert self._last is not None
+            at, chosen = to_device(places, input_ids.device).T
+            # Where none could be chosen any token will do: its sequence ends when that is read.
+            input_ids[at] = self._last.token_ids[chosen].clamp_(min=0)
+
+    def _pack_weights_in_time(self, plan: StepPlan) -> None:
+        if self.model.has_compiled_kernels(len(plan.parts)):
             return
-        self._num_decode_steps += all(part.num_tokens == 1 for part in step)
+        self._num_decode_steps += plan.only_decodes
         if self._num_decode_steps == NUM_STEPS_BEFORE_PACKING:
             self._num_decode_steps += 1
             self.model.pack_weights()
 
-    def _batch(self, step: list[Scheduled]) -> Batch:
-        ids: list[int] = []
-        positions: list[int] = []
-        slots: list[int] = []
-        spans: list[SequenceSpan] = []
-        block_size, device = self.cache.block_size, self.model.device
-        for part in step:
-            table = part.sequence.block_table
-            assert table is not None
-            end = part.start + part.num_tokens
-            key_slots = slots_of(table, 0, end, block_size)
-            if isinstance(key_slots, Tensor):
-                key_slots = key_slots.to(device)
-            spans.append(SequenceSpan(len(ids), part.num_tokens, end, key_slots))
-            ids += part.token_ids
-            positions += range(part.start, end)
-            slots += [table.blocks[p // block_size] * block_size + p % block_size for p in range(part.start, end)]
-        packed = torch.tensor([ids, positions, slots]).to(device)
-        return Batch(packed[0], packed[1], AttentionMetadata(tuple(spans), packed[2]))
-
-    def _sample(self, parts: list[Scheduled], hidden: Tensor) -> list[SampledToken]:
-        """[S, dim] hidden states of the last token and the guesses of each part -> what follows each."""
-        rows = [part.sequence.sampling_row(ahead) for part in parts for ahead in range(1 + len(part.guesses))]
+    def _sample(self, hidden: Tensor, rows: list[SamplingRow]) -> Sampled:
+        """[S, dim] hidden states -> what follows each."""
         logits = self.model.logits(hidden)
         # A GPU has still to compute the logits: the masks are made meanwhile.
-        masks = self._masks.compute([part.sequence.grammar for part in parts for _ in range(1 + len(part.guesses))])
-        sampled = sample(logits, rows, masks)
-        ids = sampled.token_ids.tolist()
-        if sampled.logprobs is None:
-            return [SampledToken(token) for token in ids]
-        logprobs = sampled.logprobs.tolist()
-        if sampled.top_ids is None or sampled.top_logprobs is None:
-            return [SampledToken(token, logprob) for token, logprob in zip(ids, logprobs, strict=True)]
-        tops = [
-            list(zip(*row, strict=True))
-            for row in zip(sampled.top_ids.tolist(), sampled.top_logprobs.tolist(), strict=True)
-        ]
-        return [SampledToken(*choice) for choice in zip(ids, logprobs, tops, strict=True)]
+        masks = self._masks.compute([row.grammar for row in rows])
+        return sample(logits, rows, masks)
 
-    def _score_prompt(self, part: Scheduled, hidden: Tensor) -> None:
-        """Append the logprobs of the prompt tokens that follow this part's tokens, if not yet known.
-
-        Args:
-            hidden: [num_tokens, dim], hidden states of the part.
-        """
-        sequence = part.sequence
-        first = max(part.start, len(sequence.prompt_logprobs))  # row of token i scores token i + 1
-        last = min(part.end, sequence.num_prompt_tokens - 1)
+    def _score(self, part: PlannedPart, hidden: Tensor) -> list[float]:
+        """[num_tokens, dim] hidden states of a part -> the logprobs of the tokens that it scores."""
+        first = part.scored_from - part.start
         rows_per_slice = max(1, MAX_LOGITS_PER_SLICE // self.model.args.vocab_size)
-        for start in range(first, last, rows_per_slice):
-            end = min(last, start + rows_per_slice)
-            following = torch.tensor(sequence.tokens[start + 1 : end + 1], device=hidden.device)
-            logits = self.model.logits(hidden[start - part.start : end - part.start])
-            sequence.prompt_logprobs += token_logprobs(logits, following).tolist()
+        logprobs: list[float] = []
+        for start in range(0, len(part.scored), rows_per_slice):
+            following = torch.tensor(part.scored[start : start + rows_per_slice], device=hidden.device)
+            logits = self.model.logits(hidden[first + start : first + start + len(following)])
+            logprobs += token_logprobs(logits, following).tolist()
+        return logprobs
 
 
 def runs_on_one_thread(model: Transformer) -> bool:
@@ -144,13 +165,24 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(num_threads)
 
 
-def _pool(part: Scheduled, hidden: Tensor) -> None:
-    """Collect hidden states [num_tokens, dim] of a part of a prompt; the mean is a sum until the last part."""
-    sequence = part.sequence
-    if sequence.params.pooling == "last":
-        sequence.pooled = hidden[-1].float()
-        return
-    total = hidden.float().sum(0)
-    sequence.pooled = total if part.start == 0 or sequence.pooled is None else sequence.pooled + total
-    if part.is_pooled:
-        sequence.pooled = sequence.pooled / sequence.num_prompt_tokens
+def _sampled_tokens(
+    token_ids: Tensor | None = None,
+    logprobs: Tensor | None = None,
+    top_ids: Tensor | None = None,
+    top_logprobs: Tensor | None = None,
+) -> list[SampledToken]:
+    """Tensors as in Sampled, on the host -> one object per token; no tensors, no tokens."""
+    if token_ids is None:
+        return []
+    ids = token_ids.tolist()
+    if logprobs is None:
+        return [SampledToken(token) for token in ids]
+    if top_ids is None or top_logprobs is None:
+        return [SampledToken(token, logprob) for token, logprob in zip(ids, logprobs.tolist(), strict=True)]
+    tops = [list(zip(*row, strict=True)) for row in zip(top_ids.tolist(), top_logprobs.tolist(), strict=True)]
+    return [SampledToken(*choice) for choice in zip(ids, logprobs.tolist(), tops, strict=True)]
+
+
+def _pool(pooling: Pooling, hidden: Tensor) -> Tensor:
+    """[num_tokens, dim] hidden states of a part -> [dim] fp32, the last one or the sum."""
+    return hidden[-1].float() if pooling == "last" else hidden.float().sum(0)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from mistral_local.config import EngineConfig
 from mistral_local.engine.sequence import Sequence, Status
-from mistral_local.kvcache.block_pool import BlockPool, most_blocks
+from mistral_local.engine.step_plan import AWAITED
+from mistral_local.kvcache.books import KVBooks, Prefix, SequenceBlocks
 
 # A step of few rows takes as long as one of a single row; with more of them guesses would cost what they gain.
 MAX_ROWS_WITH_GUESSES = 16
@@ -16,40 +17,36 @@ MAX_ROWS_WITH_GUESSES = 16
 class Scheduled:
     """One sequence's part in a step: its tokens start .. end - 1, and guesses of those that follow.
 
+    It is made when the step begins and says nothing of what the sequence has become since.
+
     Attributes:
-        num_known_tokens: how many of the computed tokens the sequence holds.
+        blocks: where its keys and values go.
+        token_ids: what the model computes, the guesses last.
+        reaches_end: whether it ends with the last token of the sequence.
         guesses: what may come after its last token; computed in the same step, and kept as far as it is sampled.
     """
 
     sequence: Sequence
+    blocks: SequenceBlocks
     start: int
-    num_known_tokens: int
+    token_ids: list[int]
+    reaches_end: bool
     guesses: tuple[int, ...] = ()
 
     @property
     def num_tokens(self) -> int:
         """Tokens that the model computes."""
-        return self.num_known_tokens + len(self.guesses)
+        return len(self.token_ids)
 
     @property
     def end(self) -> int:
-        """Where the known tokens of the step end."""
-        return self.start + self.num_known_tokens
-
-    @property
-    def token_ids(self) -> list[int]:
-        """What the model computes."""
-        return [*self.sequence.tokens[self.start : self.end], *self.guesses]
+        """Where the tokens end that are no guesses."""
+        return self.start + len(self.token_ids) - len(self.guesses)
 
     @property
     def num_prompt_tokens(self) -> int:
         """How many of them came with the request."""
         return max(0, min(self.end, self.sequence.num_prompt_tokens) - self.start)
-
-    @property
-    def reaches_end(self) -> bool:
-        """Whether this step computes the last known token."""
-        return self.end == len(self.sequence.tokens)
 
     @property
     def is_sampled(self) -> bool:
@@ -61,6 +58,15 @@ class Scheduled:
         """Whether this step ends a sequence whose hidden states are pooled."""
         return self.reaches_end and self.sequence.params.pooling is not None
 
+    def scored(self) -> tuple[int, list[int]]:
+        """Where scoring of the prompt begins in this part, and the tokens to score, which are not scored yet."""
+        sequence = self.sequence
+        first = max(self.start, len(sequence.prompt_logprobs))  # the hidden state of token i scores token i + 1
+        last = min(self.end, sequence.num_prompt_tokens - 1)
+        if not sequence.params.prompt_logprobs or first >= last:
+            return 0, []
+        return first, sequence.tokens[first + 1 : last + 1]
+
 
 class Scheduler:
     """Lets every sequence's computed tokens catch up with its tokens, under one token budget per step.
@@ -70,13 +76,8 @@ class Scheduler:
     out, the newest running sequence gives its blocks back and is computed again later.
     """
 
-    def __init__(self, config: EngineConfig, pool: BlockPool, window: int | None = None) -> None:
-        """Make a scheduler.
-
-        Args:
-            window: no layer looks further back than so many tokens; None when some layer sees all.
-        """
-        self.config, self.pool, self.window = config, pool, window
+    def __init__(self, config: EngineConfig, books: KVBooks) -> None:
+        self.config, self.books = config, books
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
 
@@ -88,16 +89,26 @@ class Scheduler:
         """Queue a new sequence."""
         self.waiting.append(sequence)
 
-    def schedule(self) -> list[Scheduled]:
-        """Choose the next step's tokens and give them blocks."""
+    def schedule(self, *, is_ahead: bool = False) -> list[Scheduled]:
+        """Choose the next step's tokens and give them blocks.
+
+        Args:
+            is_ahead: the step before is under way.  Nobody is preempted for it then: what that step is about to give back
+                may be enough, so there is no step instead.
+        """
         budget = self.config.max_num_batched_tokens
         step: list[Scheduled] = []
         index = 0
         while index < len(self.running) and budget:
             sequence = self.running[index]
-            part = self._part(sequence, budget)
-            if self._make_room(sequence, part.end):
-                part = self._guess(part, budget)
+            num_missing = self._num_missing(sequence, budget)
+            end = sequence.num_scheduled_tokens + num_missing
+            if not num_missing:
+                index += 1
+            elif is_ahead and not self._has_room(sequence, end):
+                return []
+            elif self._make_room(sequence, end):
+                part = self._guess(self._part(sequence, num_missing), budget)
                 step.append(part)
                 budget -= part.num_tokens
                 index += 1
@@ -106,82 +117,100 @@ class Scheduler:
             sequence = self.waiting[0]
             if not self._admit(sequence):
                 break
-            part = self._part(sequence, budget)
-            assert sequence.block_table is not None
-            has_room = self.pool.grow(sequence.block_table, self._num_blocks(part.end))
+            part = self._part(sequence, self._num_missing(sequence, budget))
+            has_room = self.books.grow(part.blocks, part.end)
             assert has_room
             step.append(part)
             budget -= part.num_tokens
         return step
 
+    def note_begun(self, step: list[Scheduled]) -> None:
+        """Count the tokens of a step as under way."""
+        for part in step:
+            part.sequence.num_scheduled_tokens = part.end
+            part.sequence.num_awaited += part.is_sampled
+
+    def note_ended(self, step: list[Scheduled]) -> None:
+        """No token is awaited of a step any more, whatever came of it."""
+        for part in step:
+            part.sequence.num_awaited -= part.is_sampled
+
     def note_computed(self, step: list[Scheduled]) -> None:
         """Count the tokens of a step as computed, once its new tokens are known, and remember the blocks it filled."""
         for part in step:
-            sequence = part.sequence
+            sequence, blocks = part.sequence, part.blocks
+            if sequence.blocks is not blocks:
+                continue  # preempted meanwhile
             # Guesses that came true are tokens now; the newest token is always still to be computed.
             end = max(part.end, min(part.start + part.num_tokens, len(sequence.tokens) - 1))
             sequence.num_computed_tokens = end
+            sequence.num_scheduled_tokens = max(sequence.num_scheduled_tokens, end)
             first, last = part.start // self.config.block_size, end // self.config.block_size
-            if last > first and sequence.block_table is not None:
+            if last > first:
                 sequence.extend_hashes(self.config.block_size)
-                for index in range(first, last):
-                    self.pool.remember(sequence.block_table.blocks[index], sequence.block_hashes[index])
-            if self.window is not None and sequence.block_table is not None:
-                first_seen = max(0, end - self.window + 1)
-                self.pool.give_back(sequence.block_table, first_seen // self.config.block_size)
+                self.books.remember(blocks, sequence.block_hashes, first, last)
+            self.books.give_back(blocks, end)
+
+    def forget(self, step: list[Scheduled]) -> None:
+        """Take a step as if it had never begun."""
+        self.note_ended(step)
+        for part in step:
+            if part.sequence.blocks is part.blocks:
+                part.sequence.num_scheduled_tokens = part.sequence.num_computed_tokens
 
     def release_finished(self) -> list[Sequence]:
         """Take finished sequences out and give their blocks back; they are returned."""
         finished = [sequence for sequence in (*self.running, *self.waiting) if sequence.is_finished]
         for sequence in finished:
-            if sequence.block_table is not None:
+            if sequence.blocks is not None:
                 self.running.remove(sequence)
                 self._free(sequence)
             else:
                 self.waiting.remove(sequence)
         return finished
 
-    def _part(self, sequence: Sequence, budget: int) -> Scheduled:
-        missing = len(sequence.tokens) - sequence.num_computed_tokens
+    def _num_missing(self, sequence: Sequence, budget: int) -> int:
+        """How many of a sequence's tokens the next step computes; 0 when all are under way or its end is."""
+        if sequence.num_awaited and sequence.num_new_tokens + sequence.num_awaited >= sequence.params.max_tokens:
+            return 0
         limit = min(budget, self.config.max_prefill_chunk or budget)
-        return Scheduled(sequence, sequence.num_computed_tokens, min(missing, limit))
+        return min(sequence.num_known_tokens - sequence.num_scheduled_tokens, limit)
+
+    def _part(self, sequence: Sequence, num_tokens: int) -> Scheduled:
+        assert sequence.blocks is not None
+        start, end = sequence.num_scheduled_tokens, sequence.num_scheduled_tokens + num_tokens
+        token_ids = sequence.tokens[start:end]
+        token_ids += [AWAITED] * (num_tokens - len(token_ids))
+        return Scheduled(sequence, sequence.blocks, start, token_ids, end == sequence.num_known_tokens)
 
     def _guess(self, part: Scheduled, budget: int) -> Scheduled:
         """Add guesses to a part that decodes, while few rows are computed and blocks are free."""
         most = min(self.config.max_guesses, budget - 1, MAX_ROWS_WITH_GUESSES // len(self.running) - 1)
-        if part.num_known_tokens > 1 or not part.is_sampled or most < 1:
+        if part.num_tokens > 1 or not part.is_sampled or most < 1:
             return part
         guesses = part.sequence.propose(most)
-        assert part.sequence.block_table is not None
-        has_room = self.pool.grow(part.sequence.block_table, self._num_blocks(part.end + len(guesses)))
-        return replace(part, guesses=guesses) if has_room else part
+        has_room = self.books.grow(part.blocks, part.end + len(guesses))
+        return replace(part, token_ids=[*part.token_ids, *guesses], guesses=guesses) if has_room else part
 
-    def _num_blocks(self, num_tokens: int) -> int:
-        return -(-num_tokens // self.config.block_size)
-
-    def _num_missing_blocks(self, sequence: Sequence, num_shared: int = 0) -> int:
+    def _num_missing_blocks(self, sequence: Sequence, prefix: Prefix | None = None) -> int:
         """Blocks that it lacks for the tokens it has and the next one, when its first ones are shared."""
-        num_tokens = min(len(sequence.tokens) + 1, sequence.max_len)
-        table = sequence.block_table
-        owned, held = (0, num_shared) if table is None else (table.num_owned, len(table.blocks))
-        missing = num_tokens - max(sequence.num_computed_tokens, num_shared * self.config.block_size)
-        most = most_blocks(
-            num_tokens,
-            block_size=self.config.block_size,
-            window=self.window,
-            step_tokens=min(missing, self.config.max_num_batched_tokens),
+        num_tokens = min(sequence.num_known_tokens + 1, sequence.max_len)
+        return self.books.num_missing(
+            num_tokens, sequence.num_computed_tokens, sequence.blocks, prefix or self.books.nothing
         )
-        return max(0, min(most - owned, self._num_blocks(num_tokens) - held))
 
     def _make_room(self, sequence: Sequence, num_tokens: int) -> bool:
         """Blocks for the sequence's first `num_tokens` tokens, preempting the newest; False if it was that itself."""
-        assert sequence.block_table is not None
-        while not self.pool.grow(sequence.block_table, self._num_blocks(num_tokens)):
+        while not self._has_room(sequence, num_tokens):
             newest = self.running[-1]
             self._preempt(newest)
             if newest is sequence:
                 return False
         return True
+
+    def _has_room(self, sequence: Sequence, num_tokens: int) -> bool:
+        assert sequence.blocks is not None
+        return self.books.grow(sequence.blocks, num_tokens)
 
     def _admit(self, sequence: Sequence) -> bool:
         """Move the first waiting sequence to the running ones, if its tokens and the next one fit beside theirs.
@@ -190,17 +219,21 @@ class Scheduler:
         there are logits to choose from.  What another sequence is computing now is waited for: n answers to one prompt
         cost one prefill.
         """
+        if sequence.num_awaited:
+            return False
         sequence.extend_hashes(self.config.block_size)
         num_sharable = (len(sequence.tokens) - 1) // self.config.block_size
-        shared = self.pool.find(sequence.block_hashes[:num_sharable]) if sequence.may_share else []
-        if sequence.may_share and self._is_being_computed(sequence.block_hashes[len(shared) : num_sharable]):
-            return False
-        needed = sum(map(self._num_missing_blocks, self.running)) + self._num_missing_blocks(sequence, len(shared))
-        if needed > self.pool.num_free_without(shared):
+        prefix = self.books.nothing
+        if sequence.may_share:
+            prefix = self.books.find(sequence.block_hashes[:num_sharable])
+            if self._is_being_computed(sequence.block_hashes[prefix.num_blocks : num_sharable]):
+                return False
+        needed = sum(map(self._num_missing_blocks, self.running)) + self._num_missing_blocks(sequence, prefix)
+        if needed > self.books.num_free_without(prefix):
             return False
         self.waiting.popleft()
-        sequence.block_table = self.pool.open_table(self._num_blocks(sequence.max_len), shared)
-        sequence.num_computed_tokens = len(shared) * self.config.block_size
+        sequence.blocks = self.books.open(sequence.max_len, prefix)
+        sequence.num_computed_tokens = sequence.num_scheduled_tokens = prefix.num_blocks * self.config.block_size
         if sequence.scheduled_at is None:
             sequence.num_cached_tokens = sequence.num_computed_tokens
         sequence.status = Status.RUNNING
@@ -221,11 +254,11 @@ class Scheduler:
     def _preempt(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
         self._free(sequence)
-        sequence.num_computed_tokens = 0
+        sequence.num_computed_tokens = sequence.num_scheduled_tokens = 0
         sequence.status = Status.WAITING
         self.waiting.appendleft(sequence)
 
     def _free(self, sequence: Sequence) -> None:
-        assert sequence.block_table is not None
-        self.pool.close_table(sequence.block_table)
-        sequence.block_table = None
+        assert sequence.blocks is not None
+        self.books.close(sequence.blocks)
+        sequence.blocks = None

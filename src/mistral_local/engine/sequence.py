@@ -12,7 +12,8 @@ from typing import Literal
 from torch import Tensor
 
 from mistral_local.engine.ngram import NgramProposer
-from mistral_local.kvcache.block_pool import BlockTable
+from mistral_local.engine.step_plan import SampledToken
+from mistral_local.kvcache.books import SequenceBlocks
 from mistral_local.kvcache.prefix_hash import block_hashes
 from mistral_local.sampling.grammar import GrammarState
 from mistral_local.sampling.params import SamplingParams
@@ -25,15 +26,6 @@ class Status(Enum):
     WAITING = auto()
     RUNNING = auto()
     FINISHED = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class SampledToken:
-    """The token that was chosen for a sequence; below 0 when none could be, as the sampler says."""
-
-    token: int
-    logprob: float = 0.0
-    top_logprobs: list[tuple[int, float]] = field(default_factory=list)
 
 
 FinishReason = Literal["stop", "length", "aborted", "error"]
@@ -51,7 +43,9 @@ class Sequence:
         hash_root: stands for the weights in the hashes of its blocks.
         block_hashes: of the full blocks of its tokens, as far as needed yet.
         num_computed_tokens: tokens whose keys and values are in the cache.
-        block_table: its blocks; None while it waits.
+        num_scheduled_tokens: these, and those that steps under way compute.
+        num_awaited: tokens that steps under way choose.
+        blocks: where its keys and values are; None while it waits.
         prompt_logprobs: of prompt tokens from the 2nd on, as far as computed, if asked for.
         logprobs: of new tokens, if asked for.
         top_logprobs: for each new token the ids that are scored beside it and their logprobs, if asked for.
@@ -70,9 +64,11 @@ class Sequence:
     hash_root: bytes = b""
     block_hashes: list[bytes] = field(default_factory=list)
     num_computed_tokens: int = 0
+    num_scheduled_tokens: int = 0
+    num_awaited: int = 0
     pooled: Tensor | None = None
     num_cached_tokens: int = 0
-    block_table: BlockTable | None = None
+    blocks: SequenceBlocks | None = None
     prompt_logprobs: list[float] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     top_logprobs: list[list[tuple[int, float]]] = field(default_factory=list)
@@ -105,6 +101,23 @@ class Sequence:
         return len(self.tokens) - self.num_prompt_tokens
 
     @property
+    def num_known_tokens(self) -> int:
+        """Tokens that it holds or awaits."""
+        return len(self.tokens) + self.num_awaited
+
+    @property
+    def needs_each_token(self) -> bool:
+        """Whether its next step can be planned only when it knows what came of the last one."""
+        params = self.params
+        return (
+            self.grammar is not None
+            or self.proposer is not None
+            or params.has_penalties
+            or params.prompt_logprobs
+            or params.pooling is not None
+        )
+
+    @property
     def is_finished(self) -> bool:
         return self.status is Status.FINISHED
 
@@ -128,16 +141,25 @@ class Sequence:
         The sequence draws one random number per new token, whatever runs beside and however often it asks.
         """
         if self.params.temperature == 0:
-            return SamplingRow(self.params, 0.0, self.num_new_tokens + num_ahead, self._seen)
+            return SamplingRow(self.params, 0.0, self.num_new_tokens + num_ahead, self._seen, self.grammar)
         while len(self._uniforms) <= num_ahead:
             self._uniforms.append(self._random.random())
-        return SamplingRow(self.params, self._uniforms[num_ahead], self.num_new_tokens + num_ahead, self._seen)
+        uniform = self._uniforms[num_ahead]
+        return SamplingRow(self.params, uniform, self.num_new_tokens + num_ahead, self._seen, self.grammar)
 
     def propose(self, most: int) -> tuple[int, ...]:
         """At most so many guesses of the tokens that follow the last one."""
         if self.proposer is None or self.params.has_penalties or self.grammar is not None:
             return ()
         return self.proposer.propose(self.tokens, min(most, self.max_len - len(self.tokens) - 1))
+
+    def pool(self, hidden: Tensor, *, is_first: bool, is_last: bool) -> None:
+        """Collect what was pooled [dim] of a part of the prompt; the last part makes it whole and ends the sequence."""
+        is_sum = self.params.pooling == "mean"
+        self.pooled = hidden if self.pooled is None or is_first or not is_sum else self.pooled + hidden
+        if is_last:
+            self.pooled = self.pooled / self.num_prompt_tokens if is_sum else self.pooled
+            self.finish("stop")
 
     def append(self, choice: SampledToken) -> None:
         """Take the next token, or end the sequence by it."""

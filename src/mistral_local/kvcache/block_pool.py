@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,15 +15,13 @@ class BlockTable:
         claim: start and end of the range that the sequence is expected to grow into; a hint, never a promise.
         blocks: block ids.
         is_contiguous: whether the ids follow one another, so that the tokens can be read as one view.
-        num_given_back: so many of the first blocks are no longer the sequence's; nothing reads them.
-        slots: of the tokens of the first blocks, int64, as far as anyone asked yet.
+        num_given_back: so many of the first blocks are not, or no longer, the sequence's; nothing reads them.
     """
 
     claim: tuple[int, int]
     blocks: list[int] = field(default_factory=list)
     is_contiguous: bool = True
     num_given_back: int = 0
-    slots: array[int] = field(default_factory=lambda: array("q"))
 
     @property
     def num_owned(self) -> int:
@@ -90,13 +87,24 @@ class BlockPool:
         """Free blocks that would be left if these were in use."""
         return self.num_free - sum(self._num_users[block] == 0 for block in shared)
 
-    def open_table(self, num_expected: int, shared: list[int]) -> BlockTable:
-        """Start a sequence that begins with `shared` blocks and may grow to `num_expected`."""
-        num_own = num_expected - len(shared)
+    def knows(self, digest: bytes) -> bool:
+        """Whether a block holds what this hash stands for."""
+        return digest in self._block_of
+
+    def open_table(self, num_expected: int, shared: list[int], *, num_skipped: int = 0) -> BlockTable:
+        """Start a sequence that may grow to `num_expected` blocks.
+
+        Args:
+            shared: the blocks that it begins with,
+            num_skipped: after so many that it never reads.
+        """
+        num_own = num_expected - len(shared) - num_skipped
         start = self._start_after(shared[-1]) if shared else None
         start = self._find_start(num_own) if start is None else start
         table = BlockTable((start, min(self.num_blocks, start + num_own)))
         self._claims.append(table.claim)
+        table.blocks += [0] * num_skipped
+        table.num_given_back = num_skipped
         for block in shared:
             self._use(block)
             table.append(block)

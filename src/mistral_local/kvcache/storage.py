@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from mistral_local.kvcache.groups import KVGroups
+
 
 class LayerCache:
     """Keys and values of one layer.
@@ -10,12 +12,13 @@ class LayerCache:
     Attributes:
         k, v: [num_slots, n_kv_heads, head_dim]; slot = block id * block_size + offset in the block.
             Memory is not initialised: read only slots that were written.
+        group: which block tables say where its keys lie.
     """
 
-    __slots__ = ("k", "v")
+    __slots__ = ("group", "k", "v")
 
-    def __init__(self, k: Tensor, v: Tensor) -> None:
-        self.k, self.v = k, v
+    def __init__(self, k: Tensor, v: Tensor, group: int = 0) -> None:
+        self.k, self.v, self.group = k, v, group
 
     def write(self, k: Tensor, v: Tensor, slot_mapping: Tensor) -> None:
         """Store new keys and values in place.
@@ -31,12 +34,15 @@ class LayerCache:
 
 
 class KVCache:
-    """The KV cache of a model: one LayerCache per layer, all with the same block ids."""
+    """The KV cache of a model: one LayerCache per layer.
+
+    Layers of different groups that stand at the same place in their groups share memory: a block belongs to one group.
+    """
 
     def __init__(
         self,
         *,
-        n_layers: int,
+        groups: KVGroups,
         num_blocks: int,
         block_size: int,
         n_kv_heads: int,
@@ -44,12 +50,18 @@ class KVCache:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        self.block_size = block_size
+        self.groups, self.num_blocks, self.block_size, self.device = groups, num_blocks, block_size, device
         shape = (num_blocks * block_size, n_kv_heads, head_dim)
-        self.layers = [
-            LayerCache(torch.empty(shape, dtype=dtype, device=device), torch.empty(shape, dtype=dtype, device=device))
-            for _ in range(n_layers)
+        self._memory = [
+            (torch.empty(shape, dtype=dtype, device=device), torch.empty(shape, dtype=dtype, device=device))
+            for _ in range(groups.layers_per_group)
         ]
+        self.layers = [LayerCache(*self._memory[place], group) for group, place in groups.of_layer]
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all keys and values."""
+        return sum(k.nbytes + v.nbytes for k, v in self._memory)
 
 
 def kv_bytes_per_token(*, n_layers: int, n_kv_heads: int, head_dim: int, dtype: torch.dtype) -> int:

@@ -94,7 +94,8 @@ class Transformer(ModelBase):
         x = self.tok_embeddings(batch.input_ids)
         for index, layer in enumerate(self.layers):
             layer_cache = None if cache is None else cache.layers[index]
-            x = layer(x, rotation, backend=backend, cache=layer_cache, metadata=batch.attention)
+            metadata = batch.attention[0 if layer_cache is None else layer_cache.group]
+            x = layer(x, rotation, backend=backend, cache=layer_cache, metadata=metadata)
         return self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from mistral_local.kernels.transfer import to_device
 from mistral_local.sampling.grammar.masks import TokenMasks
 from mistral_local.sampling.row import SamplingRow
 
@@ -42,8 +43,8 @@ def _penalise(processed: Tensor, original: Tensor, rows: list[SamplingRow]) -> T
     if not at:
         return processed
     processed = _own(processed, original)
-    where = tuple(torch.tensor(at, device=processed.device).T)
-    repetition, presence, frequency, count = processed.new_tensor(factors).T
+    where = tuple(to_device(at, processed.device).T)
+    repetition, presence, frequency, count = to_device(factors, processed.device, processed.dtype).T
     values = processed[where]
     values = torch.where(values > 0, values / repetition, values * repetition)
     processed[where] = values - presence * (count > 0) - frequency * count
@@ -56,7 +57,7 @@ def _add_bias(processed: Tensor, original: Tensor, rows: list[SamplingRow]) -> T
         return processed
     processed = _own(processed, original)
     bias = [value for row in rows for value in row.params.logit_bias.values()]
-    processed[tuple(torch.tensor(at, device=processed.device).T)] += processed.new_tensor(bias)
+    processed[tuple(to_device(at, processed.device).T)] += to_device(bias, processed.device, processed.dtype)
     return processed
 
 
@@ -67,7 +68,7 @@ def _forbid(processed: Tensor, original: Tensor, rows: list[SamplingRow]) -> Ten
     if not at:
         return processed
     processed = _own(processed, original)
-    processed[tuple(torch.tensor(at, device=processed.device).T)] = -torch.inf
+    processed[tuple(to_device(at, processed.device).T)] = -torch.inf
     return processed
 
 
@@ -76,7 +77,7 @@ def _keep_allowed(processed: Tensor, original: Tensor, rows: list[SamplingRow]) 
     for index, allowed in limited:
         if allowed is not None:
             processed = _own(processed, original)
-            ids = torch.tensor(sorted(allowed), device=processed.device)
+            ids = to_device(sorted(allowed), processed.device)
             kept = processed[index, ids]
             processed[index] = -torch.inf
             processed[index, ids] = kept

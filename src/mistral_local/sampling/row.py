@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mistral_local.sampling.grammar import GrammarState
 from mistral_local.sampling.params import SamplingParams
 
 
@@ -25,12 +26,14 @@ class SamplingRow:
         uniform: a number in [0, 1) drawn by the sequence; it alone decides what is sampled.
         num_new_tokens: how long the answer is already.
         seen: tokens so far; None when nothing depends on them.
+        grammar: how far the answer has come in its grammar, if it has one.
     """
 
     params: SamplingParams
     uniform: float
     num_new_tokens: int = 0
     seen: SeenTokens | None = None
+    grammar: GrammarState | None = None
 
     @property
     def forbidden(self) -> frozenset[int]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mistral_local.kernels.transfer import to_device
 from mistral_local.sampling.grammar.masks import TokenMasks
 from mistral_local.sampling.processors import process_logits
 from mistral_local.sampling.row import SamplingRow
@@ -75,13 +76,14 @@ def token_logprobs(logits: Tensor, token_ids: Tensor) -> Tensor:
 
 def _sample_cut(logits: Tensor, greedy_ids: Tensor, rows: list[SamplingRow]) -> Tensor:
     """[S, vocab] -> [S] ids; rows with temperature 0 keep their greedy id."""
-    columns = logits.new_tensor([(r.params.temperature, r.params.min_p, r.params.top_p, r.uniform) for r in rows])
+    params = [(row.params.temperature, row.params.min_p, row.params.top_p, row.uniform) for row in rows]
+    columns = to_device(params, logits.device, logits.dtype)
     temperature, min_p, top_p, uniform = columns.T[..., None].unbind()  # [S, 1] each
     # The largest becomes 0 first: divided by a tiny temperature it would be infinite, and the softmax NaN.
     scaled = (logits - logits.amax(dim=-1, keepdim=True)) / torch.where(temperature > 0, temperature, 1.0)
     probs = torch.softmax(scaled, dim=-1)
     probs = torch.where(probs < min_p * probs.amax(dim=-1, keepdim=True), 0.0, probs)
-    top_k = torch.tensor([row.params.top_k or logits.shape[-1] for row in rows], device=logits.device)[:, None]
+    top_k = to_device([row.params.top_k or logits.shape[-1] for row in rows], logits.device)[:, None]
     sampled = _invert_lazily(probs, top_k, top_p, uniform)
     return torch.where(temperature[:, 0] > 0, sampled, greedy_ids)
 

@@ -1,0 +1,113 @@
+"""The tensors of a step: allocated once, written in place."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mistral_local.attention.batch import AttentionMetadata, Batch, PagedTables, SequenceSpan
+from mistral_local.engine.step_plan import PlannedPart, StepPlan
+from mistral_local.kvcache.storage import KVCache
+
+NUM_STAGES = 2
+"""A step is prepared while the one before it may still wait for its numbers."""
+
+
+class BatchTensors:
+    """Turns plans into batches.
+
+    A batch's tensors are views of memory that is written again by the next call on a GPU, in the order of its stream, and
+    by the next but one on a CPU.
+
+    Args:
+        cache: where keys and values go; it names the device.
+        max_tokens: most tokens of a step.
+        max_rows: most sequences that run at the same time.
+        max_context: most tokens of a sequence.
+    """
+
+    def __init__(self, cache: KVCache, *, max_tokens: int, max_rows: int, max_context: int) -> None:
+        self._block_size, self._device = cache.block_size, cache.device
+        self._num_groups = len(cache.groups.windows)
+        on_host, pin = self._device.type == "cpu", self._device.type == "cuda"
+        shape = (self._num_groups, max_rows, -(-max_context // self._block_size))
+        tables = torch.zeros(shape, dtype=torch.int32, pin_memory=pin)
+        self._tables, self._pinned_tables = tables.numpy(), tables
+        self._device_tables = tables if on_host else tables.to(self._device)
+        self._is_contiguous = np.ones(shape[:2], np.bool_)
+        self._max_tokens, self._max_rows = max_tokens, max_rows
+        num_numbers = (2 + self._num_groups) * max_tokens + 3 * max_rows + 1
+        self._stages = [torch.zeros(num_numbers, dtype=torch.int64, pin_memory=pin) for _ in range(NUM_STAGES)]
+        self._on_device = None if on_host else torch.zeros(num_numbers, dtype=torch.int64, device=self._device)
+        self._num_calls = 0
+
+    def batch(self, plan: StepPlan) -> Batch:
+        """The tensors of a step."""
+        for part in plan.parts:
+            self._note_new_blocks(part)
+        num_tokens, num_seqs = plan.num_tokens, len(plan.parts)
+        sizes = [num_tokens] * (2 + self._num_groups) + [num_seqs, num_seqs, num_seqs + 1]
+        stage = self._stages[self._num_calls % NUM_STAGES]
+        self._num_calls += 1
+        self._write(plan, np.split(stage.numpy()[: sum(sizes)], np.cumsum(sizes[:-1])))
+        if self._on_device is not None:
+            self._on_device[: sum(sizes)].copy_(stage[: sum(sizes)], non_blocking=True)
+            stage = self._on_device
+        ids, positions, *slots, rows, context_lens, starts = torch.split(stage[: sum(sizes)], sizes)
+        attention = tuple(
+            AttentionMetadata(
+                self._spans(plan, group),
+                slots[group],
+                PagedTables(self._device_tables[group], self._block_size, rows, context_lens, starts),
+            )
+            for group in range(self._num_groups)
+        )
+        return Batch(ids, positions, attention)
+
+    def _note_new_blocks(self, part: PlannedPart) -> None:
+        for group, news in enumerate(part.new_blocks):
+            if not news.blocks:
+                continue
+            table, end = self._tables[group, part.row], news.start + len(news.blocks)
+            table[news.start : end] = news.blocks
+            follows = table[1:end] == table[: end - 1] + 1
+            self._is_contiguous[group, part.row] = bool(follows[max(0, news.start - 1) :].all()) and (
+                news.start == 0 or bool(self._is_contiguous[group, part.row])
+            )
+            if self._on_device is not None:
+                rows = (
+                    tables[group, part.row, news.start : end] for tables in (self._device_tables, self._pinned_tables)
+                )
+                next(rows).copy_(next(rows), non_blocking=True)
+
+    def _write(self, plan: StepPlan, sections: list[NDArray[np.int64]]) -> None:
+        """Fill the sections of a stage: ids, positions, slots of each group, rows, context lengths, query starts."""
+        ids, positions, *slots, rows, context_lens, starts = sections
+        starts[0] = 0
+        for index, part in enumerate(plan.parts):
+            first, last = int(starts[index]), int(starts[index]) + part.num_tokens
+            ids[first:last] = part.token_ids
+            positions[first:last] = np.arange(part.start, part.end)
+            rows[index], context_lens[index], starts[index + 1] = part.row, part.end, last
+        row_of_token = np.repeat(rows, np.diff(starts))
+        block, offset = np.divmod(positions, self._block_size)
+        for group, slot_mapping in enumerate(slots):
+            slot_mapping[:] = self._tables[group][row_of_token, block].astype(np.int64) * self._block_size + offset
+
+    def _spans(self, plan: StepPlan, group: int) -> tuple[SequenceSpan, ...]:
+        spans, start = [], 0
+        for part in plan.parts:
+            spans.append(SequenceSpan(start, part.num_tokens, part.end, self._key_slots(group, part)))
+            start += part.num_tokens
+        return tuple(spans)
+
+    def _key_slots(self, group: int, part: PlannedPart) -> slice | Tensor:
+        """With block_size 4, blocks [7, 8] hold 6 tokens in slice(28, 34), blocks [7, 3] in [28, 29, 30, 31, 12, 13]."""
+        blocks = self._tables[group, part.row, : -(-part.end // self._block_size)]
+        if self._is_contiguous[group, part.row]:
+            first = int(blocks[0]) * self._block_size
+            return slice(first, first + part.end)
+        slots = blocks.astype(np.int64)[:, None] * self._block_size + np.arange(self._block_size)
+        return torch.from_numpy(slots.reshape(-1)[: part.end]).to(self._device)

@@ -1,0 +1,33 @@
+"""Small numbers to the device and back, without waiting for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def to_device(values: Sequence[Any], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor of `values` on `device`; the copy to a GPU is queued like a kernel."""
+    tensor = torch.tensor(values, dtype=dtype)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+class HostCopy:
+    """Tensors on their way to the host; a copy from a GPU is queued like a kernel."""
+
+    def __init__(self, tensors: list[Tensor | None]) -> None:
+        on_gpu = any(tensor is not None and tensor.is_cuda for tensor in tensors)
+        self._tensors = [None if tensor is None else tensor.to("cpu", non_blocking=on_gpu) for tensor in tensors]
+        self._is_done: torch.cuda.Event | None = None
+        if on_gpu:
+            self._is_done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._is_done.record()
+
+    def wait(self) -> list[Tensor | None]:
+        """The tensors on the host."""
+        if self._is_done is not None:
+            self._is_done.synchronize()
+        return self._tensors
