@@ -158,6 +158,22 @@ class TestMistral:
         assert [choice.index for choice in answer.choices] == [0, 1]
         assert len(answer.choices[0].logprobs.content) == 4
 
+    def test_abilities_that_the_model_lacks_are_an_error_with_a_reason(self, client: Any) -> None:
+        from mistralai.client.errors import SDKError
+
+        file = {"file_name": "a.wav", "content": b"RIFF"}
+        refused = [
+            lambda: client.ocr.process(model="m", document={"type": "document_url", "document_url": "http://x"}),
+            lambda: client.audio.transcriptions.complete(model="m", file=file),
+            lambda: client.audio.transcriptions.complete(model="m", file_url="http://x/a.wav"),
+            lambda: client.classifiers.classify(model="m", inputs=["a"]),
+            lambda: client.classifiers.classify_chat(model="m", input=[{"messages": USER}]),
+        ]
+        for call in refused:
+            with pytest.raises(SDKError, match="the loaded model") as caught:
+                call()
+            assert caught.value.status_code == 400
+
     def test_models(self, client: Any) -> None:
         (card,) = client.models.list().data
         assert card.capabilities.completion_chat

@@ -35,6 +35,7 @@ from mistral_local.errors import (
     RequestError,
     SandboxUnavailableError,
 )
+from mistral_local.server.schemas.not_served import NOT_SERVED
 
 _log = logging.getLogger(__name__)
 
@@ -158,7 +159,7 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
 def _problem(problem: Mapping[str, Any]) -> dict[str, Any]:
     message, kind = str(problem["msg"]), problem["type"]
     if kind == "extra_forbidden":
-        message = "there is no such field"
+        message = NOT_SERVED.get(problem["loc"][-1], "there is no such field")
     return {"loc": _plain_place(problem["loc"]), "msg": message.removeprefix("Value error, "), "type": kind}
 
 

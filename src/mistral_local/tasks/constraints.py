@@ -234,11 +234,21 @@ def _closed(schema: Any) -> Any:
 
 
 def plain_response_format(response_format: Any) -> Any:
-    """The response format of a Pydantic model; any other as it is."""
+    """The response format of a Pydantic model; any other as it is, without what is None beside its schema."""
     schema = plain_schema(response_format)
     if schema is response_format:
-        return response_format
+        return _without_none(response_format)
     return {"type": "json_schema", "json_schema": {"name": response_format.__name__, "schema": schema, "strict": True}}
+
+
+def _without_none(response_format: Any) -> Any:
+    """A response format whose members that are None are as if not given; clients send them so."""
+    if not isinstance(response_format, Mapping):
+        return response_format
+    given = {name: value for name, value in response_format.items() if value is not None}
+    if isinstance(given.get("json_schema"), Mapping):
+        given["json_schema"] = {name: value for name, value in given["json_schema"].items() if value is not None}
+    return given
 
 
 def _check_choice(request: ChatCompletionRequest[Any], form: Form | None) -> None:

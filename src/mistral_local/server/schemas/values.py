@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, Strict
+from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, Strict, model_validator
 
 Flag = Annotated[bool, Strict()]
 Integer = Annotated[int, Strict()]
@@ -21,6 +21,14 @@ class Body(BaseModel):
     """A request's body; fields that it does not know are refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def leave_out_null(cls, fields: Any) -> Any:
+        """Null is as if not given, whatever the field is called: clients send it for options that nobody has set."""
+        if not isinstance(fields, dict):
+            return fields
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 def each_prompt(prompts: str | list[str] | list[int] | list[list[int]]) -> list[str | list[int]]:
