@@ -16,7 +16,7 @@ router = APIRouter(route_class=JsonRoute)
 @router.get("/info")
 async def tell_model(state: State) -> dict[str, str]:
     """The loaded model."""
-    return {"model_name": state.llm.name, "model_type": "chat-completion", "model_provider_name": "mistral_local"}
+    return {"model_name": state.llm.name, "model_type": "chat", "model_provider_name": "mistral_local"}
 
 
 @router.post("/chat/completions")
