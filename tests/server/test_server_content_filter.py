@@ -1,11 +1,12 @@
 """--content_filter: prompts that the model judges harmful are refused in the way of Azure, and answers are not judged."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
+import client_environments
 import httpx
 import pytest
+from client_environments import python_of
 from live import KEY, USER, Live, running
 from planted import Planted, all_no, one_yes
 from test_server_load import serving
@@ -71,37 +72,15 @@ def test_what_passes_is_answered_as_without_a_filter(filtering: tuple[Live, Plan
     assert server.text() == live.text()
 
 
-def test_the_snippet_of_the_azure_guide_reads_the_refusal(
-    filtering: tuple[Live, Planted, Labels], capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("azure.ai.inference")
-    from azure.ai.inference import ChatCompletionsClient
-    from azure.ai.inference.models import SystemMessage, UserMessage
-    from azure.core.credentials import AzureKeyCredential
-    from azure.core.exceptions import HttpResponseError
-
-    live, planted, labels = filtering
-    planted.plant(one_yes(labels, "selfharm"))
-    with ChatCompletionsClient(endpoint=live.url, credential=AzureKeyCredential(KEY)) as model:
-        try:
-            model.complete(
-                messages=[
-                    SystemMessage(content="You are an AI assistant that helps people find information."),
-                    UserMessage(content="Chopping tomatoes and cutting them into cubes or wedges are great ways."),
-                ]
-            )
-        except HttpResponseError as ex:
-            if ex.status_code == 400:
-                response = json.loads(ex.response._content.decode("utf-8"))  # type: ignore[union-attr]
-                if isinstance(response, dict) and "error" in response:
-                    print(
-                        f"Your request triggered an {response['error']['code']} error:\n\t {response['error']['message']}"
-                    )
-                else:
-                    raise
-            else:
-                raise
-    assert "triggered an content_filter error:\n\t the content filter" in capsys.readouterr().out
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["azure-b3", "azure-b9"])
+def test_the_client_of_azure_reads_the_refusal(filtering: tuple[Live, Planted, Labels], name: str) -> None:
+    live, model, labels = filtering
+    model.plant(one_yes(labels, "selfharm"))
+    words = client_environments.run(python_of(name), client_environments.CHECKS / "read_refusal.py", url=live.url)
+    codes, message = words.splitlines()
+    assert codes == "400 content_filter content_filter"
+    assert message.startswith("the content filter")
 
 
 def test_the_flag_switches_it_on() -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from live import KEY, Live
+from live import Live
 
 import mistral_local
 from mistral_local.tasks.moderation import CATEGORIES
@@ -71,27 +71,3 @@ def test_bad_bodies_are_4xx(live: Live, path: str, body: dict[str, Any], status:
     assert response.status_code == status, response.text
     if status != 200:
         assert response.json()["error"]["message"]
-
-
-def test_the_client_of_mistral_reads_it(live: Live) -> None:
-    pytest.importorskip("mistralai")
-    from mistralai.client import Mistral
-
-    with Mistral(api_key=KEY, server_url=live.url) as client:
-        texts = client.classifiers.moderate(model="mistral-moderation-latest", inputs=[TEXT, "b"])
-        assert len(texts.results) == 2
-        assert set(texts.results[0].categories) == set(texts.results[0].category_scores) == set(CATEGORIES)
-        messages: Any = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hello!"}]
-        for inputs, count in ((messages, 1), ([messages, messages[:1]], 2)):
-            chat = client.classifiers.moderate_chat(model="mistral-moderation-latest", inputs=inputs)
-            assert len(chat.results) == count
-
-
-def test_the_client_of_openai_reads_it(live: Live) -> None:
-    openai = pytest.importorskip("openai")
-    with openai.OpenAI(api_key=KEY, base_url=f"{live.url}/v1", max_retries=0) as client:
-        answer = client.moderations.create(model="omni-moderation-latest", input=TEXT)
-        (result,) = answer.results
-        assert result.flagged == any(result.categories.model_dump(exclude_unset=True).values())
-        assert result.categories.sexual == (result.category_scores.sexual >= 0.5)
-        assert len(client.moderations.create(input=["a", "b"]).results) == 2
