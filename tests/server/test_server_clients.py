@@ -10,10 +10,11 @@ import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import client_environments
 import pytest
-from client_environments import environment, python_of
+from client_environments import environment, needs_bwrap, python_of
 from live import KEY, Live, running
 
 pytestmark = pytest.mark.long
@@ -32,12 +33,12 @@ Reports = dict[str, str | None]
 """Name of a check -> the traceback of its failure."""
 
 
-def cases() -> Iterator[tuple[str, str, str]]:
+def cases() -> Iterator[Any]:
     for name, files in FILES.items():
         for file in files:
             text = (client_environments.CHECKS / file).read_text(encoding="utf-8")
             for check in re.findall(r"^(?:async function|def) (check_\w+)", text, flags=re.MULTILINE):
-                yield name, file, check
+                yield pytest.param(name, file, check, marks=needs_bwrap if "riza" in file else ())
 
 
 @pytest.fixture(scope="module")
