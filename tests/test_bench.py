@@ -1,7 +1,9 @@
 """mistral-bench: figures with their conditions, and floors that follow from the shapes."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -13,8 +15,9 @@ from mistral_local.bench.ceilings import Ceilings
 from mistral_local.bench.floors import decode_floor_s, prefill_floor_s
 from mistral_local.bench.load import Workload
 from mistral_local.bench.shapes import SHAPES
-from mistral_local.cli.bench import run, serving, throughput
-from mistral_local.errors import CheckpointError, UsageError
+from mistral_local.cli.bench import http, run, serving, throughput
+from mistral_local.demo.locate import demo_checkpoint
+from mistral_local.errors import CheckpointError, MistralLocalError, UsageError
 
 CEILINGS = Ceilings(read_bytes_per_s=4.3e12, flops=790e12)
 
@@ -96,6 +99,59 @@ def test_a_workload_is_served_whole(
     assert figures["load"]["time_to_first_token_s"]["p99"] >= figures["load"]["time_to_first_token_s"]["p50"] > 0
     assert 0 < figures["bookkeeping_ms_per_step_of_64"] < 50
     assert ("50 arrivals per second" if "rate" in options else "all at once") in capsys.readouterr().out
+
+
+@pytest.mark.skipif(find_spec("fastapi") is None, reason="the server's libraries are not installed")
+def test_a_server_is_compared_with_its_engine_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "figures.json"
+    http(streams=3, prompt_words=5, new_tokens=4, rounds=2, firsts=2, dtype="float32", output=str(output))
+    report = json.loads(output.read_text())
+    figures = report["http"]
+    assert report["conditions"]["streams"] == 3
+    assert figures["overhead"] == pytest.approx(median(figures["overheads"]))
+    assert len(figures["overheads"]) == 2
+    assert figures["server_tokens_per_s"] > 0 < figures["engine_tokens_per_s"]
+    assert 0 <= figures["loop_cpu_us_per_token"] <= figures["server_cpu_us_per_token"] + 1e4
+    assert figures["server_first_token_ms"] > 0 < figures["engine_first_token_ms"]
+    assert "over HTTP" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(find_spec("fastapi") is None, reason="the server's libraries are not installed")
+def test_a_running_server_is_measured_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mistral_local.cli.server_process import serving_process
+
+    how: dict[str, Any] = {"streams": 2, "prompt_words": 5, "new_tokens": 4, "rounds": 1, "firsts": 1}
+    with serving_process(demo_checkpoint(), ["--max_context=256"]) as (url, key, _):
+        with pytest.raises(MistralLocalError, match="401"):
+            http(url=url, **how)
+        with pytest.raises(MistralLocalError, match="nobody answers at"):
+            http(url="http://127.0.0.1:1", **how)
+        monkeypatch.setenv("MISTRAL_LOCAL_API_KEY", key)
+        http(url=f"{url}/v1", output=str(tmp_path / "figures.json"), **how)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["conditions"]["url"] == url
+    assert figures["http"]["tokens_per_s"] > 0
+    assert url in capsys.readouterr().out
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
+    with pytest.raises(MistralLocalError, match=r"the server does not start: .*expected params\.json"):
+        http(str(tmp_path), rounds=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"url": "http://127.0.0.1:1", "shape": "350m"}, "--url: the server that runs there"),
+        ({"url": "nonsense"}, "--url: expected an address"),
+        ({"new_tokens": 1}, "--new_tokens must be at least 2"),
+    ],
+)
+def test_flags_of_http_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        http(**options)
 
 
 def test_a_rate_of_nothing_is_refused() -> None:

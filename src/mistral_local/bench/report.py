@@ -12,6 +12,8 @@ import torch
 
 from mistral_local import __version__
 from mistral_local.bench.ceilings import measure_ceilings
+from mistral_local.bench.http_client import Client
+from mistral_local.bench.http_load import HttpLoad, measure_overhead
 from mistral_local.bench.load import Workload, measure_bookkeeping, measure_load
 from mistral_local.bench.measure import measure_decode, measure_loading, measure_prefill, peak_rss_bytes
 from mistral_local.engine.model_runner import runs_on_one_thread
@@ -73,6 +75,45 @@ def measure_workload(
         "peak_memory_bytes": _peak_memory(model.device),
         "weight_bytes": sum(parameter.nbytes for parameter in model.parameters()),
     }
+
+
+def measure_http(
+    folder: Path,
+    client: Client,
+    load: HttpLoad,
+    *,
+    name: str,
+    device: str | None,
+    dtype: str | None,
+    note: Callable[[str], None],
+) -> dict[str, Any]:
+    """Compare a server of a checkpoint with the engine alone; the result is plain data."""
+    model = Transformer.from_folder(folder, device=device, dtype=None if dtype is None else getattr(torch, dtype))
+    return {
+        "conditions": _conditions(name, model) | asdict(load),
+        "http": measure_overhead(model, client, load, note),
+    }
+
+
+def http_table(report: dict[str, Any]) -> str:
+    """The figures of measure_http() as lines for a person."""
+    conditions, http = report["conditions"], report["http"]
+    lines = [
+        _headline(conditions),
+        f"{conditions['streams']} streams of {conditions['new_tokens']} new tokens, median of {conditions['rounds']} "
+        f"rounds in turns; load average {http['load_average'][0]:.1f}",
+        "",
+        f"engine alone     {http['engine_tokens_per_s']:10.1f} tok/s",
+        f"over HTTP        {http['server_tokens_per_s']:10.1f} tok/s      {100 * http['overhead']:8.1f} % fewer",
+        f"first token      {http['server_first_token_ms']:10.1f} ms         {http['added_first_token_ms']:8.1f} ms more than alone",
+    ]
+    if http["server_cpu_us_per_token"] is not None:
+        added = http["server_cpu_us_per_token"] - http["engine_cpu_us_per_token"]
+        lines.append(
+            f"server CPU       {http['server_cpu_us_per_token']:10.0f} us/tok     {added:8.0f} us more than alone; "
+            f"{http['loop_cpu_us_per_token']:.0f} us on the event loop"
+        )
+    return "\n".join(lines)
 
 
 def workload_table(report: dict[str, Any]) -> str:

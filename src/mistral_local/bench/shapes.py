@@ -1,6 +1,8 @@
 """Random checkpoints of known shapes, so that speed can be measured without a download."""
 
 import json
+import shutil
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,12 @@ SHAPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """params.json of each shape: two small ones for a CPU, and Mistral 7B v0.3."""
 
+TOKENIZER = "mistral_instruct_tokenizer_240323.model.v3"
+"""That of 7B v0.3, which mistral_common brings along."""
+
 
 def write_random_checkpoint(folder: Path, shape: str) -> Path:
-    """Write a native checkpoint of bf16 weights, the same for every call.
+    """Write a native checkpoint of bf16 weights, the same for every call, with a tokenizer of as many tokens.
 
     Matrices are normal with a standard deviation of 0.02, embeddings of 1, the gate of 0.1; norms are 1.
     """
@@ -40,6 +45,7 @@ def write_random_checkpoint(folder: Path, shape: str) -> Path:
     weights = {name: _draw(name, slot.shape, generator) for name, slot in slots.items()}
     save_file(weights, folder / "consolidated.safetensors")
     (folder / "params.json").write_text(json.dumps(params), encoding="utf-8")
+    shutil.copy(str(files("mistral_common") / "data" / TOKENIZER), folder / "tokenizer.model.v3")
     return folder
 
 

@@ -4,13 +4,19 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mistral_local.cli.console import Console
+from mistral_local.cli.environment import server_key
+from mistral_local.cli.find_server import parse_address
 from mistral_local.cli.model_folder import find_model_folder
+from mistral_local.cli.server_process import serving_process
 from mistral_local.demo.locate import demo_checkpoint
 from mistral_local.errors import UsageError
+
+Dtype = Literal["float32", "bfloat16", "float16"]
 
 if TYPE_CHECKING:
     from mistral_local.bench.load import Workload
@@ -138,6 +144,64 @@ def serving(
         device=device,
         output=output,
     )
+
+
+def http(
+    model_path: str | None = None,
+    *,
+    shape: str | None = None,
+    url: str | None = None,
+    streams: int = 16,
+    prompt_words: int = 48,
+    new_tokens: int = 128,
+    rounds: int = 5,
+    firsts: int = 20,
+    device: str | None = None,
+    dtype: Dtype | None = None,
+    output: str | None = None,
+) -> None:
+    """compare a server with its engine alone: what HTTP adds
+
+    Args:
+        model_path: checkpoint folder, or its name in $MISTRAL_MODEL; the bundled demo checkpoint if absent.
+        shape: measure random bf16 weights instead: 350m, moe-400m or 7b.
+        url: measure a server that runs there, alone; its key is $MISTRAL_LOCAL_API_KEY.  Without it one is started.
+        streams: answers that are streamed at the same time.
+        prompt_words: of each prompt.
+        new_tokens: of each answer, at least 2.
+        rounds: each figure is the median of so many; server and engine take turns.
+        firsts: first tokens that are waited for, one at a time.
+        device: cuda or cpu; cuda if there is one.
+        dtype: float32, bfloat16 or float16; as stored if absent.
+        output: also write the figures and their conditions to this JSON file.
+    """
+    from mistral_local.bench.http_client import Client
+    from mistral_local.bench.http_load import HttpLoad, measure_server
+    from mistral_local.bench.report import http_table, measure_http
+
+    if min(streams, prompt_words, rounds, firsts) < 1 or new_tokens < 2:
+        raise UsageError("--new_tokens must be at least 2, --streams, --prompt_words, --rounds and --firsts at least 1")
+    if url is not None and any(flag is not None for flag in (model_path, shape, device, dtype)):
+        raise UsageError("--url: the server that runs there has its checkpoint, device and dtype already")
+    _check_output(output)
+    console = Console()
+    load = HttpLoad(streams=streams, prompt_words=prompt_words, new_tokens=new_tokens, rounds=rounds, firsts=firsts)
+    if url is not None:
+        address = parse_address(url)
+        figures = measure_server(Client(address, server_key()), load, console.note)
+        print(f"{address}: {streams} streams of {new_tokens} new tokens")
+        print(f"over HTTP        {figures['tokens_per_s']:10.1f} tok/s")
+        print(f"first token      {figures['first_token_ms']:10.1f} ms")
+        _save({"conditions": {"url": address} | asdict(load), "http": figures}, output)
+        return
+    with _checkpoint(model_path, shape, console) as (folder, name):
+        how = [f"--max_batch_size={streams}", f"--max_context={load.max_context}"]
+        how += [f"--{flag}={value}" for flag, value in (("device", device), ("dtype", dtype)) if value is not None]
+        with serving_process(folder, how) as (address, key, pid):
+            client = Client(address, key, pid)
+            report = measure_http(folder, client, load, name=name, device=device, dtype=dtype, note=console.note)
+    print(http_table(report))
+    _save(report, output)
 
 
 def _workload(rate: float | None, num_requests: int, prompt_tokens: int, new_tokens: int, seed: int) -> "Workload":

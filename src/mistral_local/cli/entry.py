@@ -73,6 +73,7 @@ BENCH = Command(
         ("mistral-bench $M7B_DIR", "measure a checkpoint on this machine"),
         ("mistral-bench throughput $M7B_DIR", "many requests at once; mistral-bench throughput --help says more"),
         ("mistral-bench serving $M7B_DIR --rate 2", "two requests a second; mistral-bench serving --help says more"),
+        ("mistral-bench http $M7B_DIR", "the same over HTTP; mistral-bench http --help says more"),
     ),
 )
 WORKLOADS = {
@@ -87,6 +88,14 @@ WORKLOADS = {
         name="mistral-bench serving",
         target="mistral_local.cli.bench:serving",
         examples=(("mistral-bench serving $M7B_DIR --rate 2", "two requests a second, at random times"),),
+    ),
+    "http": Command(
+        name="mistral-bench http",
+        target="mistral_local.cli.bench:http",
+        examples=(
+            ("mistral-bench http", "what HTTP adds to the engine, with the bundled demo checkpoint"),
+            ("mistral-bench http --url http://127.0.0.1:8000", "measure a server that runs already"),
+        ),
     ),
 }
 DOWNLOAD = Command(
