@@ -7,7 +7,7 @@ import logging
 import queue
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
@@ -26,11 +26,12 @@ class TokenStream(AsyncIterator[int]):
 
     Attributes:
         sequence: its state; read logprobs and finish_reason when the stream has ended.
+        loop: on which it is read.
     """
 
     def __init__(self, sequence: Sequence, loop: asyncio.AbstractEventLoop) -> None:
         self.sequence = sequence
-        self._loop = loop
+        self.loop = loop
         self._tokens: asyncio.Queue[int | None] = asyncio.Queue()
         self._num_sent = 0
 
@@ -45,16 +46,36 @@ class TokenStream(AsyncIterator[int]):
 
     def send_news(self) -> None:
         """Pass on what is new; None says that the sequence has ended.  Called by the engine's thread."""
+        send_all_news([self])
+
+    def take_news(self) -> list[int | None]:
+        """What has not been passed on yet, for send_all_news()."""
         news: list[int | None] = [*self.sequence.tokens[self.sequence.num_prompt_tokens + self._num_sent :]]
         self._num_sent += len(news)
         if self.sequence.is_finished:
             news.append(None)
-        if news and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._put, news)
+        return news
 
-    def _put(self, news: list[int | None]) -> None:
+    def put(self, news: list[int | None]) -> None:
+        """Let the reader have it; called by the event loop."""
         for token in news:
             self._tokens.put_nowait(token)
+
+
+def send_all_news(streams: Iterable[TokenStream]) -> None:
+    """Pass on what is new of many streams, waking each event loop once.  Called by the engine's thread."""
+    news_by_loop: dict[asyncio.AbstractEventLoop, list[tuple[TokenStream, list[int | None]]]] = {}
+    for stream in streams:
+        if news := stream.take_news():
+            news_by_loop.setdefault(stream.loop, []).append((stream, news))
+    for loop, parts in news_by_loop.items():
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_put_all, parts)
+
+
+def _put_all(parts: list[tuple[TokenStream, list[int | None]]]) -> None:
+    for stream, news in parts:
+        stream.put(news)
 
 
 class AsyncEngine:
@@ -186,7 +207,7 @@ class AsyncEngine:
                 self._step()
         for stream in self._streams:
             self._engine.abort(stream.sequence)
-            stream.send_news()
+        send_all_news(self._streams)
 
     def _answer_calls(self) -> bool:
         """Make the calls that came meanwhile, waiting for one if there is nothing to step; False when closing."""
@@ -208,13 +229,8 @@ class AsyncEngine:
         except Exception as error:  # noqa: BLE001 - those who await the sequences are told
             _log.exception("a step failed; its sequences end")
             self._engine.fail_running(f"{type(error).__name__}: {error}")
-        for stream in list(self._streams):
-            self._send(stream)
-
-    def _send(self, stream: TokenStream) -> None:
-        stream.send_news()
-        if stream.sequence.is_finished:
-            self._streams.discard(stream)
+        send_all_news(self._streams)
+        self._streams = {stream for stream in self._streams if not stream.sequence.is_finished}
 
     def _open(self, prompt: list[int], params: SamplingParams, loop: asyncio.AbstractEventLoop) -> TokenStream:
         stream = TokenStream(self._engine.add(prompt, params), loop)
@@ -223,4 +239,5 @@ class AsyncEngine:
 
     def _close(self, stream: TokenStream) -> None:
         self._engine.abort(stream.sequence)
-        self._send(stream)
+        stream.send_news()
+        self._streams.discard(stream)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from fastapi.responses import Response
+from pydantic_core import to_json
 from starlette.types import Receive, Scope, Send
 
 from mistral_local.errors import MistralLocalError
@@ -18,9 +19,11 @@ DONE = b"data: [DONE]\n\n"
 
 def sse_event(content: Any) -> bytes:
     """One event; no `event:` line, no comments and no CRLF, which clients of Azure do not read."""
-    return (
-        b"data: " + json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n\n"
-    )
+    try:
+        text = to_json(content)
+    except ValueError:  # half of a surrogate pair, which a model may write as bytes, but UTF-8 has no form for
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return b"data: " + text + b"\n\n"
 
 
 class EventStreamResponse(Response):

@@ -16,6 +16,8 @@ class StopMatcher:
 
     def push(self, text: str) -> str:
         """Take more text and return what cannot be part of a stop string any more."""
+        if not self._stop:
+            return text
         if self.is_stopped:
             return ""
         self._held += text

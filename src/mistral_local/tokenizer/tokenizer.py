@@ -43,6 +43,8 @@ class Tokenizer:
         self.vocab_size = self._base.n_words
         self.bos_id, self.eos_id = self._base.bos_id, self._base.eos_id
         self.version = self._base.version.value
+        self._bytes: dict[int, bytes] = {}
+        self._is_control: dict[int, bool] = {}
 
     def encode_chat(self, request: ChatCompletionRequest[Any]) -> list[int]:
         """Validate, normalise and encode a conversation.
@@ -124,7 +126,9 @@ class Tokenizer:
 
     def is_control(self, token_id: int) -> bool:
         """Whether a token is a control token, which is no text."""
-        return self._base.is_special(token_id)
+        if (known := self._is_control.get(token_id)) is None:
+            known = self._is_control[token_id] = self._base.is_special(token_id)
+        return known
 
     def is_byte(self, token_id: int) -> bool:
         """Whether a token of SentencePiece stands for one byte that its pieces do not spell."""
@@ -137,6 +141,11 @@ class Tokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that a token adds to the text; none for control tokens."""
+        if (known := self._bytes.get(token_id)) is None:
+            known = self._bytes[token_id] = self._find_bytes(token_id)
+        return known
+
+    def _find_bytes(self, token_id: int) -> bytes:
         if self.is_control(token_id):
             return b""
         if isinstance(self._base, Tekkenizer):
