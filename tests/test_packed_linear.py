@@ -9,6 +9,7 @@ from torch.nn.functional import linear
 
 from mistral_local.args import MoeArgs
 from mistral_local.generate import generate
+from mistral_local.kernels import packed_linear
 from mistral_local.kernels.native import MAX_ROWS
 from mistral_local.kernels.packed_linear import LinearProduct, reasons_against_packing
 from mistral_local.model.linear import Linear
@@ -104,3 +105,19 @@ def test_an_adapter_that_is_merged_after_packing_counts(tmp_path: Path) -> None:
     fresh.load_lora(tmp_path / "lora.safetensors")
     assert (model.forward(tokens, [len(tokens)]) - before).abs().max() > 0.1
     assert torch.equal(model.forward(tokens, [len(tokens)]), fresh.forward(tokens, [len(tokens)]))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_weight_that_is_widened_gives_the_same_product(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_linear, "WIDE_NUMBERS", 640)  # ten rows at a time
+    x, weight = (torch.randn(size, 64, generator=GENERATOR).to(dtype) for size in (33, 48))
+    expected = linear(x.float(), weight.float()).to(dtype)
+    assert torch.allclose(packed_linear.wide_linear(x, weight), expected, rtol=1e-2, atol=1e-2)
+    monkeypatch.setattr(packed_linear, "is_emulated", lambda dtype: True)
+    out = torch.empty(33, 48, dtype=dtype)
+    assert LinearProduct()(x, weight, out) is out
+    assert torch.equal(out, packed_linear.wide_linear(x, weight))
+
+
+def test_fp32_is_never_emulated() -> None:
+    assert not packed_linear.is_emulated(torch.float32)

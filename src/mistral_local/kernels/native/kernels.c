@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef __AVX512BF16__
+#if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -49,7 +49,14 @@ static void run_team(void (*work)(void *, i64, i64), void *task, i64 num_threads
 
 /* ---- bfloat16: the upper half of a float */
 
+/* As many as a register holds: compilers keep longer vectors in memory, at several times the cost. */
+#if defined(__AVX512F__)
 #define LANES 16
+#elif defined(__AVX2__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
 typedef float f32s __attribute__((vector_size(4 * LANES)));
 typedef uint32_t u32s __attribute__((vector_size(4 * LANES)));
 typedef bf16 bf16s __attribute__((vector_size(2 * LANES)));
@@ -127,7 +134,11 @@ static inline float total(Sums sums) { return sum_lanes(sums); }
 #endif
 
 #define MAX_NW 4
+#ifdef __AVX512F__
 #define MAX_NX 8
+#else
+#define MAX_NX 4 /* half as many registers */
+#endif
 
 typedef struct { /* passed from Python as six int64 */
     const bf16 *w; /* [n, k] */
@@ -168,12 +179,12 @@ multiply_tile(const int nw, const int nx, const Product *p, i64 row, i64 column)
 #define TILES(nw)                                                        \
     static void multiply_##nw(const Product *p, i64 column) {            \
         i64 row = 0;                                                     \
-        for (; row + 8 <= p->m; row += 8) multiply_tile(nw, 8, p, row, column); \
+        for (; row + MAX_NX <= p->m; row += MAX_NX) multiply_tile(nw, MAX_NX, p, row, column); \
         switch (p->m - row) {                                            \
-        case 7: multiply_tile(nw, 7, p, row, column); break;             \
-        case 6: multiply_tile(nw, 6, p, row, column); break;             \
-        case 5: multiply_tile(nw, 5, p, row, column); break;             \
-        case 4: multiply_tile(nw, 4, p, row, column); break;             \
+        case 7: multiply_tile(nw, 7 % MAX_NX, p, row, column); break;    \
+        case 6: multiply_tile(nw, 6 % MAX_NX, p, row, column); break;    \
+        case 5: multiply_tile(nw, 5 % MAX_NX, p, row, column); break;    \
+        case 4: multiply_tile(nw, 4 % MAX_NX, p, row, column); break;    \
         case 3: multiply_tile(nw, 3, p, row, column); break;             \
         case 2: multiply_tile(nw, 2, p, row, column); break;             \
         case 1: multiply_tile(nw, 1, p, row, column); break;             \
@@ -204,6 +215,190 @@ void multiply(const Product *products, i64 num, i64 num_threads) {
     Products all = {products, num};
     run_team(multiply_share, &all, num_threads);
 }
+
+/* ---- products with quantised weights: y = x w^T, where w is a few bits per number times a scale per group of columns
+
+   A group is summed up in float and scaled once.  Rows of x are widened beforehand, for all rows of w. */
+
+enum { INT8, INT4, FP8_E4M3 };
+
+typedef int8_t i8s __attribute__((vector_size(LANES)));
+typedef uint8_t u8s __attribute__((vector_size(LANES)));
+typedef int32_t i32s __attribute__((vector_size(4 * LANES)));
+
+/* LANES bytes as numbers of 32 bits; what compilers make of __builtin_convertvector here is slow */
+static inline i32s widen_signed(const uint8_t *from) {
+#if defined(__AVX512F__)
+    return (i32s)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)from));
+#elif defined(__AVX2__)
+    return (i32s)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)from));
+#else
+    i8s bytes;
+    memcpy(&bytes, from, sizeof bytes);
+    return __builtin_convertvector(bytes, i32s);
+#endif
+}
+
+static inline i32s widen_unsigned(const uint8_t *from) {
+#if defined(__AVX512F__)
+    return (i32s)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)from));
+#elif defined(__AVX2__)
+    return (i32s)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)from));
+#else
+    u8s bytes;
+    memcpy(&bytes, from, sizeof bytes);
+    return __builtin_convertvector(bytes, i32s);
+#endif
+}
+
+typedef struct { /* passed from Python as nine int64 */
+    const uint8_t *w;    /* [n, k] bytes, or [n, k / 2]: of each 32 columns the first 16 in the lower halves */
+    const float *scales; /* [n, k / group] */
+    const bf16 *x;       /* [m, k] */
+    bf16 *y;             /* [m, n]; when w is only widened, [n, k] */
+    i64 n, m, k, group;  /* k and group are multiples of 32 */
+    i64 format;
+} QuantizedProduct;
+
+#define HALF 16 /* columns: those of the lower halves of int4, and those of the upper halves */
+
+typedef struct {
+    f32s low, high; /* some columns of a first half, and those HALF further on */
+} Pair;
+
+static inline f32s float_from_e4m3(const uint8_t *from) {
+    u32s bits = (u32s)widen_unsigned(from), magnitude = bits & 0x7f;
+    u32s normal = (magnitude << 20) + (120u << 23); /* the exponent's bias is 7 there and 127 here */
+    u32s tiny = (u32s)(__builtin_convertvector((i32s)magnitude, f32s) * 0x1p-9f);
+    u32s is_tiny = (u32s)(magnitude < 8);
+    return (f32s)((is_tiny & tiny) | (~is_tiny & normal) | (bits & 0x80) << 24);
+}
+
+/* LANES columns from `at` on, which is in a first half */
+static inline __attribute__((always_inline)) Pair unpack(const int format, const uint8_t *row, i64 at) {
+    Pair pair;
+    if (format == INT4) {
+        i32s both = widen_unsigned(row + at / (2 * HALF) * HALF + at % HALF);
+        pair.low = __builtin_convertvector((both & 15) - 8, f32s);
+        pair.high = __builtin_convertvector((both >> 4) - 8, f32s);
+    } else if (format == INT8) {
+        pair.low = __builtin_convertvector(widen_signed(row + at), f32s);
+        pair.high = __builtin_convertvector(widen_signed(row + at + HALF), f32s);
+    } else {
+        pair.low = float_from_e4m3(row + at);
+        pair.high = float_from_e4m3(row + at + HALF);
+    }
+    return pair;
+}
+
+static inline __attribute__((always_inline)) void
+multiply_quantized_tile(const int format, const int nw, const int nx, const QuantizedProduct *p, const float *x, i64 row,
+                        i64 column) {
+    const i64 stride = format == INT4 ? p->k / 2 : p->k, groups = p->k / p->group;
+    const uint8_t *w = p->w + column * stride;
+    f32s sums[MAX_NX][MAX_NW];
+    for (int i = 0; i < nx; i++)
+        for (int j = 0; j < nw; j++) sums[i][j] = (f32s){0};
+    for (i64 g = 0; g < groups; g++) {
+        f32s parts[MAX_NX][MAX_NW];
+        for (int i = 0; i < nx; i++)
+            for (int j = 0; j < nw; j++) parts[i][j] = (f32s){0};
+        for (i64 chunk = g * p->group; chunk < (g + 1) * p->group; chunk += 2 * HALF)
+            for (i64 at = chunk; at < chunk + HALF; at += LANES)
+                for (int j = 0; j < nw; j++) {
+                    Pair ws = unpack(format, w + j * stride, at);
+                    if (row == 0) __builtin_prefetch(w + (j + nw) * stride + (format == INT4 ? at / 2 : at), 0, 2);
+                    for (int i = 0; i < nx; i++) {
+                        Pair xs;
+                        memcpy(&xs.low, x + (row + i) * p->k + at, sizeof xs.low);
+                        memcpy(&xs.high, x + (row + i) * p->k + at + HALF, sizeof xs.high);
+                        parts[i][j] += ws.low * xs.low;
+                        parts[i][j] += ws.high * xs.high;
+                    }
+                }
+        for (int i = 0; i < nx; i++)
+            for (int j = 0; j < nw; j++) sums[i][j] += parts[i][j] * p->scales[(column + j) * groups + g];
+    }
+    for (int i = 0; i < nx; i++)
+        for (int j = 0; j < nw; j++) p->y[(row + i) * p->n + column + j] = narrow(sum_lanes(sums[i][j]));
+}
+
+static inline __attribute__((always_inline)) void
+multiply_quantized_columns(const int format, const QuantizedProduct *p, const float *x, i64 column, i64 end) {
+    i64 row;
+    if (p->m == 1)
+        for (; column + 4 <= end; column += 4) multiply_quantized_tile(format, 4, 1, p, x, 0, column);
+    for (; column + 2 <= end; column += 2) {
+        for (row = 0; row + 4 <= p->m; row += 4) multiply_quantized_tile(format, 2, 4, p, x, row, column);
+        for (; row < p->m; row++) multiply_quantized_tile(format, 2, 1, p, x, row, column);
+    }
+    for (; column < end; column++)
+        for (row = 0; row < p->m; row++) multiply_quantized_tile(format, 1, 1, p, x, row, column);
+}
+
+typedef struct {
+    const QuantizedProduct *products;
+    const float *const *xs; /* of each product, widened */
+    i64 num;
+} QuantizedProducts;
+
+static void multiply_quantized_share(void *task, i64 thread, i64 num_threads) {
+    const QuantizedProducts *all = task;
+    for (i64 index = 0; index < all->num; index++) {
+        const QuantizedProduct *p = all->products + index;
+        i64 column = p->n * thread / num_threads, end = p->n * (thread + 1) / num_threads;
+        switch (p->format) {
+        case INT8: multiply_quantized_columns(INT8, p, all->xs[index], column, end); break;
+        case INT4: multiply_quantized_columns(INT4, p, all->xs[index], column, end); break;
+        default: multiply_quantized_columns(FP8_E4M3, p, all->xs[index], column, end);
+        }
+    }
+}
+
+/* Returns 0, or 1 if there is no memory for the widened rows. */
+int multiply_quantized(const QuantizedProduct *products, i64 num, i64 num_threads) {
+    size_t numbers = 0;
+    for (i64 i = 0; i < num; i++)
+        if (i == 0 || products[i].x != products[i - 1].x) numbers += (size_t)(products[i].m * products[i].k);
+    float *wide = malloc(numbers * sizeof(float) + (size_t)num * sizeof(float *));
+    if (!wide) return 1;
+    const float **xs = (const float **)(wide + numbers); /* numbers is even */
+    float *next = wide;
+    for (i64 i = 0; i < num; i++) {
+        const QuantizedProduct *p = products + i;
+        if (i && p->x == products[i - 1].x) {
+            xs[i] = xs[i - 1];
+            continue;
+        }
+        xs[i] = next;
+        for (i64 at = 0; at < p->m * p->k; at += LANES, next += LANES) {
+            f32s row = widen_many(p->x + at);
+            memcpy(next, &row, sizeof row);
+        }
+    }
+    QuantizedProducts all = {products, xs, num};
+    run_team(multiply_quantized_share, &all, num_threads);
+    free(wide);
+    return 0;
+}
+
+static void widen_share(void *task, i64 thread, i64 num_threads) {
+    const QuantizedProduct *p = task;
+    const i64 stride = p->format == INT4 ? p->k / 2 : p->k, groups = p->k / p->group;
+    for (i64 row = p->n * thread / num_threads; row < p->n * (thread + 1) / num_threads; row++)
+        for (i64 at = 0; at < p->k; at += at % HALF + LANES == HALF ? HALF + LANES : LANES) {
+            const uint8_t *w = p->w + row * stride;
+            const float scale = p->scales[row * groups + at / p->group];
+            Pair pair = p->format == INT8   ? unpack(INT8, w, at)
+                        : p->format == INT4 ? unpack(INT4, w, at)
+                                            : unpack(FP8_E4M3, w, at);
+            narrow_many(p->y + row * p->k + at, pair.low * scale);
+            narrow_many(p->y + row * p->k + at + HALF, pair.high * scale);
+        }
+}
+
+/* y = w in bfloat16 */
+void widen_quantized(QuantizedProduct *product, i64 num_threads) { run_team(widen_share, product, num_threads); }
 
 /* ---- elementwise */
 

@@ -33,6 +33,8 @@ MAX_ROWS_ATTENTION = 1024
 OFF_SWITCH = "MISTRAL_LOCAL_NATIVE"
 """Set to 0 in the environment, nothing is compiled."""
 
+_QUANT_FORMATS = {torch.int8: 0, torch.uint8: 1, torch.float8_e4m3fn: 2}  # of kernels.c, by what holds the bits
+
 _Pointer = ctypes.c_void_p
 _Int = ctypes.c_int64
 
@@ -47,6 +49,9 @@ class NativeKernels:
         self._rotate = _declare(library.rotate, _Pointer, _Pointer, _Int, _Int, _Int)
         self._attend = _declare(library.attend, *[_Pointer] * 5, *[_Int] * 5)
         self._attend.restype = ctypes.c_int
+        self._multiply_quantized = _declare(library.multiply_quantized, _Pointer, _Int, _Int)
+        self._multiply_quantized.restype = ctypes.c_int
+        self._widen_quantized = _declare(library.widen_quantized, _Pointer, _Int)
 
     def multiply(self, products: Sequence[tuple[Tensor, Tensor, Tensor]]) -> None:
         """y = x w^T for each (w [n, k], x [m, k], y [m, n]): all in one go, so that threads meet once."""
@@ -60,6 +65,23 @@ class NativeKernels:
         outputs = [x.new_empty(x.shape[0], weight.shape[0]) for weight in weights]
         self.multiply([(weight, x, y) for weight, y in zip(weights, outputs, strict=True)])
         return outputs
+
+    def multiply_quantized(self, products: Sequence[tuple[Tensor, Tensor, Tensor, Tensor, int]]) -> None:
+        """y = x w^T for each (w, scales, x [m, k], y [m, n], columns per scale), w and scales as in QuantizedWeight."""
+        fields: list[int] = []
+        for w, scales, x, y, group in products:
+            pointers = (w.data_ptr(), scales.data_ptr(), x.data_ptr(), y.data_ptr())
+            fields += (*pointers, w.shape[0], *x.shape, group, _QUANT_FORMATS[w.dtype])
+        if self._multiply_quantized((_Int * len(fields))(*fields), len(products), torch.get_num_threads()):
+            raise MemoryError("no memory for a product with quantized weights")
+
+    def widen_quantized(self, w: Tensor, scales: Tensor, columns: int) -> Tensor:
+        """The matrix [n, columns] that w and its scales stand for."""
+        y = torch.empty(w.shape[0], columns, dtype=torch.bfloat16)
+        group, quant_format = columns // scales.shape[1], _QUANT_FORMATS[w.dtype]
+        fields = (w.data_ptr(), scales.data_ptr(), 0, y.data_ptr(), w.shape[0], 0, columns, group, quant_format)
+        self._widen_quantized((_Int * len(fields))(*fields), torch.get_num_threads())
+        return y
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """[m, k], [k] -> [m, k]; k a multiple of 16."""
