@@ -15,11 +15,6 @@ from mistral_local.clients.variables import client_variables
 CHECKS = Path(__file__).parent / "clients"
 """The programs that run in them."""
 
-needs_bwrap = (
-    pytest.mark.bwrap,
-    pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed"),
-)
-
 _ENVIRONMENTS = Path(sys.prefix) / "clients"
 
 

@@ -1,11 +1,13 @@
 """A real server on a free port, in this process so that its engine can be looked at."""
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import pytest
 
 from mistral_local.engine.engine import Engine
 from mistral_local.server.app import make_app
@@ -30,6 +32,10 @@ TOOL = {
         },
     },
 }
+needs_bwrap = [
+    pytest.mark.bwrap,
+    pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed"),
+]
 
 
 class Live:

@@ -14,8 +14,8 @@ from typing import Any
 
 import client_environments
 import pytest
-from client_environments import environment, needs_bwrap, python_of
-from live import KEY, Live, running
+from client_environments import environment, python_of
+from live import KEY, Live, needs_bwrap, running
 
 pytestmark = pytest.mark.long
 

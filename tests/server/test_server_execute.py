@@ -1,7 +1,6 @@
 """Programs that clients send: run in the sandbox if the server was started for it, and refused otherwise."""
 
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,12 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from live import Live, running
-
-needs_bwrap = [
-    pytest.mark.bwrap,
-    pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed"),
-]
+from live import Live, needs_bwrap, running
 
 
 @pytest.fixture(scope="module")

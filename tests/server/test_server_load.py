@@ -12,6 +12,8 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +23,7 @@ import httpx
 import pytest
 from live import KEY, USER, Live, running, wait_until
 
+from mistral_local.engine.sequence import Sequence, Status
 from mistral_local.server.settings import Limits
 
 LONG: dict[str, Any] = {"messages": USER, "max_tokens": 900, "ignore_eos": True, "temperature": 0}
@@ -32,67 +35,102 @@ def raw_request(**body: Any) -> bytes:
     return f"{head}content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n".encode() + content
 
 
-async def hang_up(url: str, rng: random.Random) -> None:
-    """Send a request, or a part of one, read a little or nothing, and hang up."""
+PROMPT_WORDS = (*[3] * 40, *[100] * 20, *[900] * 3, 2500)
+"""The last is computed in two steps."""
+
+
+async def hang_up(url: str, rng: random.Random, pace_s: float) -> None:
+    """Send a request, or a part of one, read some of the answer or nothing, and hang up.
+
+    Args:
+        pace_s: what a short request takes, so that requests get as far on a slow machine.
+    """
     host, port = url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    prompt = " ".join(rng.choices(["one", "two", "three"], k=rng.choice((3, 300))))
+    prompt = " ".join(rng.choices(["one", "two", "three"], k=rng.choice(PROMPT_WORDS)))
     messages = [{"role": "user", "content": prompt}]
     form = {"response_format": {"type": "json_object"}} if rng.random() < 0.2 else {}
-    body = LONG | form | {"messages": messages, "ignore_eos": not form}
-    request = raw_request(**body, stream=rng.random() < 0.6, n=rng.choice((1, 1, 3)))
-    writer.write(request if rng.random() < 0.9 else request[: rng.randrange(len(request))])
-    with contextlib.suppress(ConnectionError, TimeoutError):
+    body = LONG | form | {"messages": messages, "max_tokens": 60, "ignore_eos": not form}
+    reads = rng.random() < 0.2
+    request = raw_request(**body, stream=reads or rng.random() < 0.4, n=rng.choice((1, 1, 3)))
+    writer.write(request if reads or rng.random() < 0.9 else request[: rng.randrange(len(request))])
+    with contextlib.suppress(ConnectionError):
         await writer.drain()
-        if rng.random() < 0.5:
-            await asyncio.wait_for(reader.read(rng.randrange(1, 4000)), rng.uniform(0.001, 0.2))
+        if reads:
+            await reader.read(rng.randrange(1, 4000))
         else:
-            await asyncio.sleep(rng.uniform(0, 0.1))
+            await asyncio.sleep(rng.uniform(0, 8 * pace_s))
     if rng.random() < 0.5:
         writer.transport.abort()
     writer.close()
 
 
-def hang_up_often(live: Live, count: int, *, seed: int) -> None:
+def hang_up_often(live: Live, count: int, *, seed: int) -> Counter[str]:
+    """Let many clients hang up, see that nothing is left of their requests, and tell in which states these were."""
+    started = time.perf_counter()
+    live.text()
+    pace_s = time.perf_counter() - started
+    states: Counter[str] = Counter()
+    abort = live.engine.abort
+
+    def counting_abort(sequence: Sequence) -> None:
+        if sequence.status is Status.RUNNING:
+            states["prefill" if sequence.num_new_tokens == 0 else "decode"] += 1
+        elif sequence.status is Status.WAITING:
+            states["waiting"] += 1
+        abort(sequence)
+
     async def main() -> None:
-        rng, at_once = random.Random(seed), asyncio.Semaphore(12)
+        rng, at_once = random.Random(seed), asyncio.Semaphore(16)
 
         async def one() -> None:
             async with at_once:
-                await hang_up(live.url, rng)
+                await hang_up(live.url, rng, pace_s)
 
         await asyncio.gather(*(one() for _ in range(count)))
 
-    asyncio.run(main())
-    wait_until(live.is_idle)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live.engine, "abort", counting_abort)
+        asyncio.run(main())
+        wait_until(live.is_idle)
     wait_until(lambda: live.state.num_taken == 0)
     gc.collect()
     wait_until(lambda: not live.state.answers)
     wait_until(lambda: live.http.get("/metrics").text.count("mistral_local_http_in_hand 1.0") == 1)
+    return states
 
 
-def test_200_clients_that_hang_up_leave_nothing_behind(live: Live) -> None:
-    answer = live.text()
-    hang_up_often(live, 200, seed=1)
-    assert live.text() == answer
+def test_200_clients_that_hang_up_leave_nothing_behind() -> None:
+    with running(engine={"max_context": 4096}) as live:
+        answer = live.text()
+        states = hang_up_often(live, 200, seed=1)
+        assert live.text() == answer
+    assert states["waiting"] >= 5
+    assert states["decode"] >= 5
+
+
+def resident_bytes(process: int | str = "self") -> int:
+    """Memory of a process."""
+    with open(f"/proc/{process}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def growth_by_hanging_up() -> dict[str, int]:
-    """What 500 clients that hang up add to a process which 1,500 have left already."""
+    """What 500 clients that hang up add to a process which 1,500 have left already, and when the 2,000 did."""
 
-    def resident() -> int:
-        """Bytes in use: what is free in the arenas of many threads is given back first."""
+    def bytes_in_use() -> int:
+        """What is free in the arenas of many threads is given back first."""
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return resident_bytes()
 
-    with running() as live:
-        hang_up_often(live, 1500, seed=2)  # caches and the allocator's arenas fill up
-        before, objects = resident(), len(gc.get_objects())
-        hang_up_often(live, 500, seed=3)
+    with running(engine={"max_context": 4096}) as live:
+        states = hang_up_often(live, 1500, seed=2)  # caches and the allocator's arenas fill up
+        before, objects = bytes_in_use(), len(gc.get_objects())
+        states += hang_up_often(live, 500, seed=3)
         return {
-            "bytes": resident() - before,
+            **states,
+            "bytes": bytes_in_use() - before,
             "objects": len(gc.get_objects()) - objects,
             "threads": threading.active_count(),
         }
@@ -110,6 +148,7 @@ def test_2000_clients_that_hang_up_leave_nothing_behind_and_no_memory() -> None:
     assert growth["bytes"] < 40e6
     assert growth["objects"] < 3000
     assert growth["threads"] < 30
+    assert all(growth[state] >= 5 for state in ("waiting", "prefill", "decode"))
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -183,6 +222,49 @@ def serving(*flags: str, **environment: str) -> Iterator[tuple[subprocess.Popen[
             yield process, line.partition("ready at ")[2].split()[0]
         finally:
             process.kill()
+
+
+async def ask_again_and_again(url: str, num_clients: int, seconds: float) -> Counter[str]:
+    """Let clients ask without a pause, half of them for streams, and count what they get."""
+    counts: Counter[str] = Counter()
+    end = time.perf_counter() + seconds
+
+    async def ask(http: httpx.AsyncClient, *, stream: bool) -> None:
+        answer = await http.post("/v1/chat/completions", json={**LONG, "max_tokens": 30, "stream": stream})
+        if answer.status_code in (429, 503):
+            counts["refused" if int(answer.headers["retry-after"]) >= 1 else "refused without a time"] += 1
+            await asyncio.sleep(0.25)  # sooner than it was told to
+            return
+        text = answer.text.split("data: ")[-2] if stream else answer.text
+        is_whole = answer.status_code == 200 and json.loads(text)["usage"]["completion_tokens"] == 30
+        counts["whole" if is_whole else f"{answer.status_code}: {text}"] += 1
+
+    async def be_client(http: httpx.AsyncClient, *, stream: bool) -> None:
+        while time.perf_counter() < end:
+            await ask(http, stream=stream)
+
+    limits = httpx.Limits(max_connections=num_clients)
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60) as http:
+        await asyncio.gather(*(be_client(http, stream=bool(index % 2)) for index in range(num_clients)))
+    return counts
+
+
+@pytest.mark.long
+def test_a_minute_at_four_times_the_capacity_answers_or_refuses_and_takes_no_memory() -> None:
+    with serving("--max_batch_size", "4", "--max_waiting", "4") as (process, url):
+        assert process.stderr is not None
+        log = threading.Thread(target=process.stderr.read)  # it must not fill the pipe
+        log.start()
+        counts = asyncio.run(ask_again_and_again(url, 4 * 8, 20))
+        before = resident_bytes(process.pid)
+        counts += asyncio.run(ask_again_and_again(url, 4 * 8, 40))
+        growth = resident_bytes(process.pid) - before
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        log.join()
+    assert set(counts) == {"whole", "refused"}
+    assert min(counts.values()) >= 50
+    assert growth < 20e6
 
 
 def stream_from(url: str, **body: Any) -> Any:
