@@ -105,6 +105,7 @@ class TestProgram:
         [
             ((), 2, "write the program after --"),
             (("--",), 2, "write the program after --"),
+            (("python", "code.py"), 2, "write the program after --"),
             (("--", "no-such-program"), 127, "cannot run no-such-program: No such file or directory"),
             (("--", "./no/such"), 127, "cannot run ./no/such: No such file"),
             (("--", "/etc/passwd"), 126, "cannot run /etc/passwd: Permission denied"),
@@ -131,6 +132,11 @@ class TestProgram:
         assert words in err
         assert err.startswith("Error: ")
         assert err.count("\n") == 1
+
+    def test_a_reader_that_leaves_ends_it_as_without_us(self, server: str) -> None:
+        line = f"{shlex.join([*COMMAND, 'run', '--url', server, '--', 'yes'])} | head -1; echo ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+        assert (done.stdout, done.stderr) == ("y\n141\n", "")
 
     def test_open_files_reach_it(self, server: str, tmp_path: Path) -> None:
         (tmp_path / "text").write_text("from a file")

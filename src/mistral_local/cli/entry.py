@@ -239,6 +239,8 @@ def _run(command: Command, arguments: list[str]) -> None:
         return
     function = command.load_function()
     if runs_program(function):
+        if not after[1:]:
+            raise UsageError(f"nothing to run: write the program after --, as in {command.name} -- python code.py")
         function, after = functools.partial(function, tuple(after[1:])), []
     flags = flags_of(function)
     try:

@@ -62,8 +62,6 @@ def run(
         UsageError: if the flags cannot be, or the server at the address cannot be used.
         SystemExit: with the exit code of the program.
     """
-    if not program:
-        raise UsageError("nothing to run: write the program after --, as in mistral-local run -- python code.py")
     check_program(program[0])
     engine: dict[str, Any] = {
         "max_context": max_context,
@@ -139,7 +137,9 @@ def _find(url: str | None, key: str | None) -> str | None:
 @contextlib.contextmanager
 def _started(folder: Path | None, settings: ServerSettings, log: TextIO, engine: Mapping[str, Any]) -> Iterator[str]:
     """Load a model and serve it in this process; gives the address.  Progress is shown to a terminal only."""
-    app = load_app(folder, settings, Console(err=sys.stderr if sys.stderr.isatty() else log), **engine)
+    console = Console(err=sys.stderr if sys.stderr.isatty() else log)
+    console.note(f"starting a server with {folder or 'the demo checkpoint'}")
+    app = load_app(folder, settings, console, **engine)
     from mistral_local.server.log import set_up_log
     from mistral_local.server.run import running_app
 
