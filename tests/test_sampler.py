@@ -186,7 +186,7 @@ def test_a_row_may_say_which_tokens_are_scored_beside_the_chosen_one() -> None:
     "params",
     [
         {"max_tokens": 0}, {"min_tokens": 10}, {"min_tokens": -1}, {"top_k": -1}, {"min_p": 1.1}, {"min_p": float("nan")},
-        {"repetition_penalty": 0.0}, {"repetition_penalty": float("inf")}, {"presence_penalty": 2.1},
+        {"repetition_penalty": 0.0}, {"repetition_penalty": float("inf")}, {"repetition_penalty": 1e-40}, {"logit_bias": {1: 1e300}}, {"logit_bias": {1: -2e6}}, {"presence_penalty": 2.1},
         {"frequency_penalty": float("nan")}, {"top_logprobs": 21}, {"logit_bias": {1: float("inf")}},
         {"scored_token_ids": (1,)}, {"scored_token_ids": (1, 1), "logprobs": True}, {"allowed_token_ids": frozenset()}, {"allowed_token_ids": frozenset([1]), "bad_token_ids": frozenset([1])},
     ],

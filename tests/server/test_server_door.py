@@ -177,6 +177,8 @@ def test_other_media_types_are_refused(live: Live) -> None:
         ({"presence_penalty": 3}, 422, "presence_penalty: "),
         ({"logit_bias": {"99999999": 1}}, 400, "outside the vocabulary"),
         ({"logit_bias": {"-1": 1}}, 422, "logit_bias"),
+        ({"logit_bias": {"5": 1e300}}, 422, "logit_bias"),
+        ({"repetition_penalty": 1e-40}, 422, "repetition_penalty"),
         ({"logit_bias": {"1": "x"}}, 422, "logit_bias"),
         ({"logit_bias": {str(number): 1 for number in range(2000)}}, 422, "logit_bias: at most 1024"),
         ({"seed": 2**70}, 422, "seed: "),

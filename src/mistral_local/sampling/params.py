@@ -9,6 +9,8 @@ from mistral_local.errors import RequestError, TokenIdError
 from mistral_local.sampling.grammar import Grammar
 
 MAX_TOP_LOGPROBS = 20
+MAX_BIAS = 1e6
+"""Far above any logit, and far below what fp32 can hold."""
 
 Pooling = Literal["mean", "last"]
 
@@ -28,10 +30,10 @@ class SamplingParams:
         top_k: keeps the likeliest so many tokens; 0 keeps all.
         min_p: keeps tokens at least so likely, relative to the likeliest one, in [0, 1] (arXiv:2407.01082).
         repetition_penalty: divides positive and multiplies negative logits of tokens that the prompt or the answer
-            holds (arXiv:1909.05858, section 4.1); 1 changes nothing.
+            holds (arXiv:1909.05858, section 4.1); 1 changes nothing, and 0.01 to 100 are allowed.
         presence_penalty: subtracted from the logits of tokens that the answer holds.
         frequency_penalty: subtracted from them once for each time they occur in the answer.
-        logit_bias: added to the logits of these ids.
+        logit_bias: added to the logits of these ids; from -1e6 to 1e6.
         allowed_token_ids: only these may be chosen; None allows all.
         bad_token_ids: these may not be chosen.
         grammar: holds the answer to it; what it forbids no other option allows.  An answer that is complete ends, even
@@ -76,8 +78,7 @@ class SamplingParams:
         check_distribution(temperature=self.temperature, top_p=self.top_p)
         _check("top_k", self.top_k, low=0)
         _check("min_p", self.min_p, low=0, high=1)
-        if not (math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0):
-            raise RequestError(f"repetition_penalty: expected a finite number > 0, got {self.repetition_penalty}")
+        _check("repetition_penalty", self.repetition_penalty, low=0.01, high=100)
         _check("presence_penalty", self.presence_penalty, low=-2, high=2)
         _check("frequency_penalty", self.frequency_penalty, low=-2, high=2)
         _check("top_logprobs", self.top_logprobs, low=0, high=MAX_TOP_LOGPROBS)
@@ -85,8 +86,8 @@ class SamplingParams:
             raise RequestError("scored_token_ids: needs logprobs")
         if len(set(self.scored_token_ids)) < len(self.scored_token_ids):
             raise RequestError("scored_token_ids: each id can be asked for once")
-        if not all(map(math.isfinite, self.logit_bias.values())):
-            raise RequestError("logit_bias: expected finite numbers")
+        for bias in self.logit_bias.values():
+            _check("logit_bias", bias, low=-MAX_BIAS, high=MAX_BIAS)
         if self.pooling is not None and self.pooling not in get_args(Pooling):
             raise RequestError(f"pooling: expected mean or last, got {self.pooling!r}")
         if self.grammar is not None and self.grammar.eos_id not in self.stop_token_ids:

@@ -6,11 +6,12 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from mistral_local.sampling.params import MAX_TOP_LOGPROBS
+from mistral_local.sampling.params import MAX_BIAS, MAX_TOP_LOGPROBS
 from mistral_local.server.errors import ApiError
 from mistral_local.server.schemas.values import Body, Flag, Integer, NoEffect, Number, Text, given
 from mistral_local.server.settings import Limits
 
+Bias = Annotated[Number, Field(ge=-MAX_BIAS, le=MAX_BIAS)]
 Seed = Annotated[Integer, Field(ge=-(2**63), lt=2**63)]
 
 
@@ -33,8 +34,8 @@ class GenerationBody(Body):
     min_p: Annotated[Number, Field(ge=0, le=1)] | None = None
     presence_penalty: Annotated[Number, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[Number, Field(ge=-2, le=2)] | None = None
-    repetition_penalty: Annotated[Number, Field(gt=0)] | None = None
-    logit_bias: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Number] | None = None
+    repetition_penalty: Annotated[Number, Field(ge=0.01, le=100)] | None = None
+    logit_bias: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Bias] | None = None
     random_seed: Seed | None = None
     seed: Seed | None = None
     stop: Text | list[Text] | None = None
