@@ -11,10 +11,12 @@ import mistral_local
 from mistral_local.server.auth import Auth
 from mistral_local.server.errors import add_error_handlers
 from mistral_local.server.log import RequestLog
+from mistral_local.server.openapi import ERRORS, JSON_ERRORS, describe
 from mistral_local.server.routes import (
     azure,
     chat,
     completion,
+    docs,
     embeddings,
     execute,
     health,
@@ -27,8 +29,12 @@ from mistral_local.server.settings import ServerSettings
 from mistral_local.server.state import ServerState
 from mistral_local.tasks.async_llm import AsyncLLM
 
-ROUTERS = (
-    health.router,
+DESCRIPTION = (
+    "Mistral's open-weight models behind the APIs of Mistral, OpenAI and Azure AI inference. Every model name reaches the "
+    "loaded model. A field that is not listed is refused, and null is as if not given."
+)
+
+JSON_ROUTERS = (
     models.router,
     chat.router,
     completion.router,
@@ -37,8 +43,8 @@ ROUTERS = (
     tokenize.router,
     azure.router,
     execute.router,
-    refused.router,
 )
+OTHER_ROUTERS = (health.router, refused.router, docs.router)
 
 
 def make_app(llm: AsyncLLM, settings: ServerSettings) -> FastAPI:
@@ -53,10 +59,20 @@ def make_app(llm: AsyncLLM, settings: ServerSettings) -> FastAPI:
         async with llm:
             yield
 
-    app = FastAPI(title="mistral_local", version=mistral_local.__version__, lifespan=run_engine)
+    app = FastAPI(
+        title="mistral_local",
+        version=mistral_local.__version__,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=run_engine,
+    )
     app.state.server = state = ServerState(llm, settings)
-    for router in ROUTERS:
-        app.include_router(router)
+    for router in JSON_ROUTERS:
+        app.include_router(router, responses=JSON_ERRORS)
+    for router in OTHER_ROUTERS:
+        app.include_router(router, responses=ERRORS)
+    describe(app, has_key=settings.api_key is not None)
     add_error_handlers(app)
     app.add_middleware(Auth, settings=settings)
     app.add_middleware(RequestLog, metrics=state.metrics)

@@ -6,6 +6,8 @@ from fastapi import APIRouter, Request, Response
 
 from mistral_local.server.body import JsonRoute
 from mistral_local.server.generation import chat_rendering, generate
+from mistral_local.server.openapi import answers
+from mistral_local.server.schemas.answers import ChatAnswer
 from mistral_local.server.schemas.chat import ChatBody
 from mistral_local.server.state import ServerState, State
 from mistral_local.tasks.prepared import PreparedRequest
@@ -13,7 +15,7 @@ from mistral_local.tasks.prepared import PreparedRequest
 router = APIRouter(route_class=JsonRoute)
 
 
-@router.post("/v1/chat/completions")
+@router.post("/v1/chat/completions", responses=answers(ChatAnswer, streams=True))
 async def complete_chat(body: ChatBody, request: Request, state: State) -> Response:
     """Answer a conversation, for the clients of Mistral and OpenAI; streamed if `stream` is true."""
     return await answer_chat(body, request, state)

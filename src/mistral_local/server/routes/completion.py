@@ -6,7 +6,9 @@ from fastapi import APIRouter, Request, Response
 
 from mistral_local.server.body import JsonRoute
 from mistral_local.server.generation import Rendering, chat_rendering, generate
+from mistral_local.server.openapi import answers
 from mistral_local.server.rendering.completion import completion_chunks, completion_envelope, text_completion
+from mistral_local.server.schemas.answers import ChatAnswer, TextAnswer
 from mistral_local.server.schemas.completion import CompletionBody, FimBody
 from mistral_local.server.state import State
 from mistral_local.tasks.prepared import PreparedRequest
@@ -14,7 +16,7 @@ from mistral_local.tasks.prepared import PreparedRequest
 router = APIRouter(route_class=JsonRoute)
 
 
-@router.post("/v1/fim/completions")
+@router.post("/v1/fim/completions", responses=answers(ChatAnswer, streams=True))
 async def fill_in_the_middle(body: FimBody, request: Request, state: State) -> Response:
     """Write what belongs between `prompt` and `suffix`, for Mistral's clients; answers have the form of chat."""
     body.check(state.settings.limits)
@@ -26,7 +28,7 @@ async def fill_in_the_middle(body: FimBody, request: Request, state: State) -> R
     return await generate(request, state, body, prepare, chat_rendering(state, body))
 
 
-@router.post("/v1/completions")
+@router.post("/v1/completions", responses=answers(TextAnswer, streams=True))
 async def complete_text(body: CompletionBody, request: Request, state: State) -> Response:
     """Go on with texts, for OpenAI's clients; with a `suffix`, fill in the middle."""
     body.check(state.settings.limits)

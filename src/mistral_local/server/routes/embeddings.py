@@ -14,13 +14,15 @@ from fastapi.responses import JSONResponse, Response
 from mistral_local.server.body import JsonRoute
 from mistral_local.server.errors import ApiError
 from mistral_local.server.generation import while_connected
+from mistral_local.server.openapi import answers
+from mistral_local.server.schemas.answers import EmbeddingsAnswer
 from mistral_local.server.schemas.embeddings import EmbeddingsBody
 from mistral_local.server.state import ServerState, State
 
 router = APIRouter(route_class=JsonRoute)
 
 
-@router.post("/v1/embeddings")
+@router.post("/v1/embeddings", responses=answers(EmbeddingsAnswer))
 async def embed(body: EmbeddingsBody, request: Request, state: State) -> Response:
     """One vector of length 1 per text: the last hidden states, pooled and normalised."""
     return await answer_embeddings(body, request, state)

@@ -12,6 +12,8 @@ from fastapi import APIRouter, Request
 from mistral_local.server.body import JsonRoute
 from mistral_local.server.errors import ApiError
 from mistral_local.server.generation import while_connected
+from mistral_local.server.openapi import answers
+from mistral_local.server.schemas.answers import Execution, FunctionExecution
 from mistral_local.server.schemas.execute import ExecuteBody, ExecuteFunctionBody
 from mistral_local.server.state import ServerState, State
 from mistral_local.tools.sandbox import ExecResult, arun
@@ -35,14 +37,14 @@ with open({result!r}, "w", encoding="utf-8") as _file:
 """The program around a function; the names of its files are drawn anew for every call."""
 
 
-@router.post("/v1/execute")
+@router.post("/v1/execute", responses=answers(Execution))
 async def execute(body: ExecuteBody, request: Request, state: State) -> dict[str, Any]:
     """Run a Python program without network, in a sandbox of its own."""
     result = await _run(body, body.code, {}, request, state)
     return _execution(result)
 
 
-@router.post("/v1/execute-function")
+@router.post("/v1/execute-function", responses=answers(FunctionExecution))
 async def execute_function(body: ExecuteFunctionBody, request: Request, state: State) -> dict[str, Any]:
     """Run the function `execute` that a Python program defines, and return what it returns."""
     names = {name: f"{name}_{secrets.token_hex(8)}" for name in ("code", "given", "result")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from mistral_local.server.errors import ApiError
@@ -33,7 +34,7 @@ async def is_ready(state: State) -> dict[str, Any]:
     return {"status": "ready", "model": state.llm.name}
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def read_metrics(state: State) -> Response:
     """The numbers of now, for Prometheus."""
     return Response(state.metrics.expose(await state.llm.stats()), media_type=CONTENT_TYPE_LATEST)

@@ -6,18 +6,20 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from mistral_local.server.openapi import answers
+from mistral_local.server.schemas.answers import ModelCard, ModelList
 from mistral_local.server.state import ServerState, State
 
 router = APIRouter()
 
 
-@router.get("/v1/models")
+@router.get("/v1/models", responses=answers(ModelList))
 async def list_models(state: State) -> dict[str, Any]:
     """The loaded model, whatever name requests call it by."""
     return {"object": "list", "data": [model_card(state)]}
 
 
-@router.get("/v1/models/{model:path}")
+@router.get("/v1/models/{model:path}", responses=answers(ModelCard))
 async def retrieve_model(model: str, state: State) -> dict[str, Any]:
     """The loaded model: every name reaches it."""
     return model_card(state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from mistral_local.server.errors import ApiError
+from mistral_local.server.schemas.answers import ErrorBody
 
 router = APIRouter()
 
@@ -20,7 +21,9 @@ def _add_refusal(path: str, reason: str) -> None:
     async def refuse() -> None:
         raise ApiError(400, reason, code="unsupported_ability")
 
-    router.add_api_route(path, refuse, methods=["POST"], summary="Refused", description=reason)
+    router.add_api_route(
+        path, refuse, methods=["POST"], status_code=400, response_model=ErrorBody, summary="Refused", description=reason
+    )
 
 
 for _path, _reason in UNABLE.items():

@@ -11,13 +11,15 @@ from mistral_local.inspect.explain import explain_request
 from mistral_local.server.body import JsonRoute
 from mistral_local.server.errors import ApiError
 from mistral_local.server.generation import while_connected
+from mistral_local.server.openapi import answers
+from mistral_local.server.schemas.answers import TokenizeAnswer
 from mistral_local.server.schemas.tokenize import TokenizeBody
 from mistral_local.server.state import ServerState, State
 
 router = APIRouter(route_class=JsonRoute)
 
 
-@router.post("/v1/tokenize")
+@router.post("/v1/tokenize", responses=answers(TokenizeAnswer))
 async def tokenize(body: TokenizeBody, request: Request, state: State) -> Response:
     """List the tokens of a request and what each comes from, as `mistral-local explain` does; nothing is computed."""
     body.check(state.settings.limits)

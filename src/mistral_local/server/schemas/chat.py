@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from mistral_local.server.errors import ApiError
+from mistral_local.server.schemas.conversation import Message, ResponseFormat, Tool, ToolChoice
 from mistral_local.server.schemas.generation import ScoredBody, check_count
 from mistral_local.server.schemas.values import Flag, Integer, NoEffect, Text, given
 from mistral_local.server.settings import Limits
@@ -17,11 +18,11 @@ Object = dict[str, Any]
 class ChatBody(ScoredBody):
     """A conversation, and how it is to be answered; mistral_common validates messages and tools."""
 
-    messages: Annotated[list[Object], Field(min_length=1)]
-    tools: list[Object] | None = None
-    tool_choice: Text | Object | None = None
+    messages: Annotated[list[Message], Field(min_length=1)]
+    tools: list[Tool] | None = None
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: Flag | None = None
-    response_format: Object | None = None
+    response_format: ResponseFormat | None = None
     reasoning_effort: Text | None = None
     safe_prompt: Flag | None = None
     max_completion_tokens: Annotated[Integer, Field(ge=0)] | None = None

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeGuard
+from typing import Annotated, Literal, TypeGuard
 
 from pydantic import Field
 
+from mistral_local.server.schemas.conversation import Message
 from mistral_local.server.schemas.generation import check_count
 from mistral_local.server.schemas.values import Body, NoEffect, Text
 from mistral_local.server.settings import Limits
-
-Object = dict[str, Any]
 
 
 class TextPart(Body):
@@ -49,13 +48,13 @@ class ChatModerationBody(Body):
 
     model: Text | None = None
     input: (
-        Annotated[list[Object], Field(min_length=1)]
-        | Annotated[list[Annotated[list[Object], Field(min_length=1)]], Field(min_length=1)]
+        Annotated[list[Message], Field(min_length=1)]
+        | Annotated[list[Annotated[list[Message], Field(min_length=1)]], Field(min_length=1)]
     )
     truncate_for_context_length: Literal[False] | None = None
 
     @property
-    def conversations(self) -> list[list[Object]]:
+    def conversations(self) -> list[list[Message]]:
         """Each conversation."""
         return (
             self.input if _are_lists(self.input) else [[message for message in self.input if isinstance(message, dict)]]
@@ -68,5 +67,5 @@ class ChatModerationBody(Body):
             check_count("input", len(messages), limits.messages)
 
 
-def _are_lists(conversations: list[Object] | list[list[Object]]) -> TypeGuard[list[list[Object]]]:
+def _are_lists(conversations: list[Message] | list[list[Message]]) -> TypeGuard[list[list[Message]]]:
     return isinstance(conversations[0], list)

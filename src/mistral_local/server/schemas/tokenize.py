@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from mistral_local.server.schemas.conversation import Message, Tool
 from mistral_local.server.schemas.generation import check_count
 from mistral_local.server.schemas.values import Text
 from mistral_local.server.settings import Limits
@@ -18,8 +19,8 @@ class TokenizeBody(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    messages: list[Object] | None = None
-    tools: list[Object] | None = None
+    messages: list[Message] | None = None
+    tools: list[Tool] | None = None
     prompt: Text | None = None
     suffix: Text | None = None
 
