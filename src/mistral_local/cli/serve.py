@@ -13,11 +13,10 @@ from mistral_local.cli.environment import server_key
 from mistral_local.cli.loading import find_placement, show_loading
 from mistral_local.config import Speculation
 from mistral_local.errors import UsageError
+from mistral_local.server.settings import Limits, ServerSettings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-
-    from mistral_local.server.settings import ServerSettings
 
 LogFormat = Literal["text", "json"]
 
@@ -78,8 +77,6 @@ def serve(
     Raises:
         UsageError: if the flags cannot be, or the port is taken.
     """
-    with _server_extra():
-        from mistral_local.server.settings import Limits, ServerSettings
     console = Console()
     folder = find_placement(model_path, 1)
     settings = ServerSettings(
@@ -131,7 +128,7 @@ def default_temperature(folder: Path | None) -> float:
 
 def load_app(
     folder: Path | None,
-    settings: "ServerSettings",
+    settings: ServerSettings,
     console: Console,
     *,
     max_batch_size: int = MAX_BATCH_SIZE,
