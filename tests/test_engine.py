@@ -307,7 +307,7 @@ def test_planning_a_step_ahead_changes_no_answer(model: Transformer, num_blocks:
         while engine.has_work:
             engine.step()
             check_bookkeeping(engine)
-            num_ahead += engine._under_way is not None
+            num_ahead += bool(engine._under_way)
         assert (num_ahead > 20) == overlap
         assert engine.pool.num_free == engine.pool.num_blocks
         answers[overlap] = [(s.new_tokens, s.finish_reason, s.logprobs) for s in sequences]

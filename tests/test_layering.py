@@ -23,7 +23,7 @@ ALLOWED = {
     "model": MODEL_AND_BELOW,
     "tokenizer": set(),
     "sampling": {"kernels"},
-    "engine": {"model", "kvcache", "attention", "sampling", "memory", "kernels"},
+    "engine": {"model", "kvcache", "attention", "sampling", "memory", "parallel", "kernels"},
     "tools": {"tokenizer"},
     "demo": set(),
     "hub": set(),

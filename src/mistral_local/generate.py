@@ -5,6 +5,7 @@ from typing import Any
 
 from mistral_local.config import EngineConfig
 from mistral_local.engine.engine import Engine
+from mistral_local.engine.follower import run_on_all_ranks
 from mistral_local.engine.kv_memory import KVMemory
 from mistral_local.errors import RequestError
 from mistral_local.model.transformer import Transformer
@@ -50,8 +51,39 @@ def generate(
         RequestError: if a prompt or an option cannot be served.
         OutOfMemoryError: if the KV cache does not fit.
 
-    One call at a time per model; AsyncEngine serves many callers.
+    One call at a time per model; AsyncEngine serves many callers.  Under torchrun every rank makes the same call and gets
+    the same lists; what counts are the arguments of rank 0.
     """
+    return run_on_all_ranks(
+        model,
+        lambda: _generate(
+            encoded_prompts,
+            model,
+            images,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            chunk_size=chunk_size,
+            eos_id=eos_id,
+            top_p=top_p,
+            seed=seed,
+            prompt_logprobs=prompt_logprobs,
+        ),
+    )
+
+
+def _generate(
+    encoded_prompts: list[list[int]],
+    model: Transformer,
+    images: Items[Items[Any]],
+    *,
+    max_tokens: int,
+    temperature: float,
+    chunk_size: int | None,
+    eos_id: int | None,
+    top_p: float,
+    seed: int | None,
+    prompt_logprobs: bool,
+) -> tuple[list[list[int]], list[list[float]]]:
     _check_call(model, encoded_prompts, images, max_tokens=max_tokens, chunk_size=chunk_size, seed=seed)
     if not encoded_prompts:
         return [], []

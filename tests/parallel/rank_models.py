@@ -1,10 +1,13 @@
 """The tiny checkpoints that are run on several ranks, and what one process makes of them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from checkpoints import write_checkpoint, write_hf_checkpoint
+from rank_workloads import ASKED, run_alone
+from safetensors.torch import save_file
 
 from mistral_local.args import MoeArgs
 from mistral_local.model.transformer import Transformer
@@ -23,16 +26,33 @@ MODELS: dict[str, dict[str, Any]] = {
     "hf": {"hf": True},
     "hf_moe": {"hf": True, "moe": MOE, "stacked_experts": True},
 }
-
 SEQLENS = [10, 1, 14]
 INPUT_IDS = torch.arange(3, 3 + sum(SEQLENS)) * 7 % 300
 
 
 def write_models(folder: Path) -> None:
-    """Write each checkpoint, and the logits that it gives alone."""
+    """Write each checkpoint, the logits that it gives alone, and its answers."""
     for name, how in MODELS.items():
         how = LAYERS | how
         write = write_hf_checkpoint if how.pop("hf", False) else write_checkpoint
         write(folder / name, **how)
         model = Transformer.from_folder(folder / name)
         torch.save(model.forward(INPUT_IDS, SEQLENS), folder / f"{name}.logits")
+        if name in ASKED:
+            (folder / f"{name}.answers").write_text(json.dumps(run_alone(model, name)), encoding="utf-8")
+    write_adapter(folder / "adapter.safetensors", folder / "moe")
+    model = Transformer.from_folder(folder / "moe")
+    model.load_lora(folder / "adapter.safetensors")
+    torch.save(model.forward(INPUT_IDS, SEQLENS), folder / "adapted.logits")
+
+
+def write_adapter(file: Path, checkpoint: Path) -> None:
+    """An adapter for every kind of matrix, in every layer."""
+    generator = torch.Generator().manual_seed(3)
+    weights = {}
+    for name, slot in Transformer.from_folder(checkpoint).weight_slots().items():
+        if name.startswith("layers.") and len(slot.shape) == 2:
+            target = name.removesuffix(".weight")
+            weights[f"{target}.lora_A.weight"] = 0.1 * torch.randn(4, slot.shape[1], generator=generator)
+            weights[f"{target}.lora_B.weight"] = 0.1 * torch.randn(slot.shape[0], 4, generator=generator)
+    save_file(weights, file)

@@ -1,5 +1,6 @@
 """What torchrun starts: FOLDER holds the checkpoints; each rank writes what became of each case to results-RANK.json."""
 
+import faulthandler
 import json
 import sys
 import traceback
@@ -11,8 +12,11 @@ from rank_cases import CASES
 
 from mistral_local.parallel.launch import find_launch
 
+HANGS_AFTER_S = 200
+
 
 def main(models: Path, results: Path) -> None:
+    faulthandler.dump_traceback_later(HANGS_AFTER_S, exit=True)  # a case that fails on one rank only may hang
     launch = find_launch()
     outcome = {}
     for name, case in CASES.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import queue
 import sys
@@ -15,7 +16,7 @@ from typing import Any, Self
 from mistral_local.engine.engine import Engine
 from mistral_local.engine.sequence import Sequence
 from mistral_local.engine.stats import EngineStats
-from mistral_local.errors import MistralLocalError
+from mistral_local.errors import MistralLocalError, RankLostError
 from mistral_local.sampling.params import SamplingParams
 
 _log = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ class AsyncEngine:
         self._streams: set[TokenStream] = set()
         self._thread = threading.Thread(target=self._work, name="mistral_local engine", daemon=True)
         self._is_open = False
+        self._lost: str | None = None
 
     @property
     def max_num_seqs(self) -> int:
@@ -112,7 +114,7 @@ class AsyncEngine:
     @property
     def is_running(self) -> bool:
         """Whether sequences are taken and stepped."""
-        return self._is_open and self._thread.is_alive()
+        return self._is_open and self._thread.is_alive() and self._lost is None
 
     async def __aenter__(self) -> Self:
         self._is_open = True
@@ -183,6 +185,19 @@ class AsyncEngine:
         if self._is_open and not stream.sequence.is_finished:
             self._submit(lambda: self._close(stream))
 
+    def give_up(self, error: str) -> None:
+        """End every sequence by an error and take no more, though the engine's thread may hang in a step for ever.
+
+        May be called from any thread.
+        """
+        self._lost = error
+        for stream in list(self._streams):
+            stream.sequence.finish("error", error)
+            stream.send_news()
+        with contextlib.suppress(queue.Empty):
+            while asked := self._calls.get_nowait():
+                asked[1].set_exception(RankLostError(error))
+
     async def stats(self) -> EngineStats:
         """The numbers of now."""
         return await asyncio.wrap_future(self._submit(self._engine.stats))
@@ -191,6 +206,8 @@ class AsyncEngine:
         """Let the engine's thread make a call between two steps."""
         if not self._is_open:
             raise MistralLocalError("the engine is closed")
+        if self._lost is not None:
+            raise RankLostError(self._lost)
         future: Future[Any] = Future()
         self._calls.put((call, future))
         return future

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from mistral_local.config import EngineConfig
+from mistral_local.engine.driver import DriverRunner, RemoteStep, open_driver
 from mistral_local.engine.kv_memory import KVMemory, blocks_of_one
 from mistral_local.engine.model_runner import ModelRunner, PendingStep
 from mistral_local.engine.ngram import NgramProposer
@@ -37,7 +39,7 @@ class StepUnderWay:
 
     parts: list[Scheduled]
     plan: StepPlan
-    pending: PendingStep
+    pending: PendingStep | RemoteStep
 
 
 class Engine:
@@ -60,12 +62,18 @@ class Engine:
             config = _small_steps(config, model)
         self.config = config
         self.model = model
-        self.kv = KVMemory.allocate(model, config) if kv is None else kv
-        self.scheduler = Scheduler(config, self.kv.books(config))
+        num_stages = model.world.place.num_stages
+        self._runner: ModelRunner | DriverRunner
+        if model.world.size == 1:
+            self.kv = KVMemory.allocate(model, config) if kv is None else kv
+            self._runner = ModelRunner(model, self.kv.cache, config)
+        else:
+            self.kv, self._runner = open_driver(model, config, kv)
+        self.scheduler = Scheduler(config, self.kv.books(config), num_stages)
         self._planner = Planner()
-        self._runner = ModelRunner(model, self.kv.cache, config)
         self._runs_ahead = model.device.type == "cuda" if config.overlap is None else config.overlap
-        self._under_way: StepUnderWay | None = None
+        self._most_under_way = num_stages if num_stages > 1 else 1 + self._runs_ahead
+        self._under_way: deque[StepUnderWay] = deque()
         self._recorder = StatsRecorder()
 
     @property
@@ -127,7 +135,8 @@ class Engine:
         return sequence
 
     def step(self) -> list[Sequence]:
-        """Run one step of the model; on a GPU the next one is queued before its tokens are read.
+        """Run one step of the model; on a GPU the next one is queued before its tokens are read, and in a pipeline as many
+        are under way as there are stages.
 
         Returns:
             The sequences that got a token or ended.
@@ -135,21 +144,16 @@ class Engine:
         Raises:
             OutOfMemoryError: if the device has no memory for the step; nothing was computed.
         """
-        self._under_way = self._under_way or self._begin()
-        step = self._under_way
-        if step is None:
+        while self._may_begin() and self._begin():
+            pass
+        if not self._under_way:
             self._release_finished()
             return []
-        ahead = self._begin() if self._may_run_ahead(step.parts) else None
         try:
-            progressed = self._end(step)
+            return self._end(self._under_way.popleft())
         except BaseException:
-            if ahead is not None:
-                self.scheduler.forget(ahead.parts)
-            self._under_way = None
+            self._forget_under_way()
             raise
-        self._under_way = ahead
-        return progressed
 
     def abort(self, sequence: Sequence) -> None:
         """End a sequence now and give its blocks back; nothing happens if it has ended."""
@@ -159,9 +163,7 @@ class Engine:
 
     def fail_running(self, error: str) -> None:
         """End every running sequence by an error; those that wait go on."""
-        if self._under_way is not None:
-            self.scheduler.forget(self._under_way.parts)
-            self._under_way = None
+        self._forget_under_way()
         for sequence in self.scheduler.running:
             sequence.finish("error", error)
         self._release_finished()
@@ -219,22 +221,28 @@ class Engine:
                 raise MistralLocalError(f"prompt {row}: {sequence.error}")
         return sequences
 
-    def _may_run_ahead(self, parts: list[Scheduled]) -> bool:
-        """Whether the next step can be planned before the tokens of this one are known."""
-        return self._runs_ahead and not any(part.sequence.needs_each_token for part in parts)
+    def _may_begin(self) -> bool:
+        """Whether the next step can be planned before the tokens of those under way are known."""
+        if not self._under_way:
+            return True
+        if len(self._under_way) >= self._most_under_way:
+            return False
+        # In a pipeline, the scheduler leaves out whoever waits for a token.
+        in_pipeline = self.scheduler.num_stages > 1
+        return in_pipeline or not any(part.sequence.needs_each_token for part in self._under_way[-1].parts)
 
-    def _begin(self) -> StepUnderWay | None:
-        """Schedule a step and give it to the model; None if there is nothing to compute."""
-        parts = self.scheduler.schedule(is_ahead=self._under_way is not None)
+    def _begin(self) -> bool:
+        """Schedule a step and give it to the model; False if there is nothing to compute."""
+        parts = self.scheduler.schedule(is_ahead=bool(self._under_way))
         if not parts:
-            return None
+            return False
         rows = [
             part.sequence.sampling_row(part.sequence.num_awaited + ahead)
             for part in parts
             if part.is_sampled
             for ahead in range(1 + len(part.guesses))
         ]
-        plan = self._planner.plan(parts, None if self._under_way is None else self._under_way.plan)
+        plan = self._planner.plan(parts, self._under_way[-1].plan if self._under_way else None)
         try:
             pending = self._runner.begin(plan, rows)
         except (RuntimeError, MemoryError) as error:
@@ -246,7 +254,13 @@ class Engine:
             ) from error
         self._planner.note_told(parts)
         self.scheduler.note_begun(parts)
-        return StepUnderWay(parts, plan, pending)
+        self._under_way.append(StepUnderWay(parts, plan, pending))
+        return True
+
+    def _forget_under_way(self) -> None:
+        for step in self._under_way:
+            self.scheduler.forget(step.parts)
+        self._under_way.clear()
 
     def _end(self, step: StepUnderWay) -> list[Sequence]:
         """Wait for a step and give its results to its sequences; what ended meanwhile gets nothing."""

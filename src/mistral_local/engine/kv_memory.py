@@ -30,21 +30,23 @@ class KVMemory:
     cache: KVCache
 
     @classmethod
-    def allocate(cls, model: Transformer, config: EngineConfig) -> KVMemory:
+    def allocate(cls, model: Transformer, config: EngineConfig, *, num_blocks: int | None = None) -> KVMemory:
         """Make room for every sequence's full context, or for as much as the memory that is free allows.
+
+        Args:
+            num_blocks: how many, where that has been decided.
 
         Raises:
             OutOfMemoryError: if not even one block fits, or the allocation fails.
         """
-        num_blocks = _plan(model, config)
-        args = model.args
+        num_blocks = plan_blocks(model, config) if num_blocks is None else num_blocks
         try:
             cache = KVCache(
-                groups=_groups(model, config),
+                groups=_own_groups(model, config),
                 num_blocks=num_blocks,
                 block_size=config.block_size,
-                n_kv_heads=args.n_kv_heads,
-                head_dim=args.head_dim,
+                n_kv_heads=model.num_kv_heads,
+                head_dim=model.args.head_dim,
                 dtype=model.dtype,
                 device=model.device,
             )
@@ -71,14 +73,18 @@ class KVMemory:
         return (
             is_current
             and self.cache.block_size == config.block_size
-            and self.cache.groups == _groups(model, config)
+            and self.cache.groups == _own_groups(model, config)
             and self.pool.num_blocks >= _wanted_blocks(model, config)
             and self.pool.num_free == self.pool.num_blocks
         )
 
 
-def _plan(model: Transformer, config: EngineConfig) -> int:
-    """Number of blocks."""
+def plan_blocks(model: Transformer, config: EngineConfig) -> int:
+    """How many blocks are wanted, as far as they fit here.
+
+    Raises:
+        OutOfMemoryError: if not even one fits.
+    """
     wanted, block_bytes = _wanted_blocks(model, config), _block_bytes(model, config)
     limit = _limit_bytes(config, model.device)
     if limit is None:
@@ -102,16 +108,20 @@ def _groups(model: Transformer, config: EngineConfig) -> KVGroups:
     return group_layers([model.args.window(layer) for layer in range(model.args.n_layers)], config.max_context)
 
 
+def _own_groups(model: Transformer, config: EngineConfig) -> KVGroups:
+    """Those of the layers that are here."""
+    return _groups(model, config).part(model.world.place.layers(model.args.n_layers))
+
+
 def _wanted_blocks(model: Transformer, config: EngineConfig) -> int:
     return config.max_num_seqs * blocks_of_one(model, config, config.max_context)
 
 
 def _block_bytes(model: Transformer, config: EngineConfig) -> int:
-    args = model.args
     return config.block_size * kv_bytes_per_token(
-        n_layers=_groups(model, config).layers_per_group,
-        n_kv_heads=args.n_kv_heads,
-        head_dim=args.head_dim,
+        n_layers=_own_groups(model, config).layers_per_group,
+        n_kv_heads=model.num_kv_heads,
+        head_dim=model.args.head_dim,
         dtype=model.dtype,
     )
 

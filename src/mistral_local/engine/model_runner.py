@@ -95,7 +95,10 @@ class ModelRunner:
         self._pack_weights_in_time(plan)
         batch = self._tensors.batch(plan)
         self._fill_in_awaited(plan, batch.input_ids)
-        hidden = self.model.hidden(batch, self.cache)
+        return self._finish(plan, self.model.hidden(batch, self.cache), rows)
+
+    def _finish(self, plan: StepPlan, hidden: Tensor, rows: list[SamplingRow]) -> PendingStep:
+        """[T, dim] hidden states of a step -> what is wanted of them."""
         ends = list(accumulate(part.num_tokens for part in plan.parts))
         prompt_logprobs: list[list[float]] = []
         pooled: list[Tensor | None] = []
@@ -143,9 +146,13 @@ class ModelRunner:
         logprobs: list[float] = []
         for start in range(0, len(part.scored), rows_per_slice):
             following = torch.tensor(part.scored[start : start + rows_per_slice], device=hidden.device)
-            logits = self.model.logits(hidden[first + start : first + start + len(following)])
-            logprobs += token_logprobs(logits, following).tolist()
+            its_hidden = hidden[first + start : first + start + len(following)]
+            logprobs += self._logprobs(its_hidden, following).tolist()
         return logprobs
+
+    def _logprobs(self, hidden: Tensor, token_ids: Tensor) -> Tensor:
+        """[S, dim] hidden states, [S] ids -> [S] fp32, the logprob of each id as the token that follows."""
+        return token_logprobs(self.model.logits(hidden), token_ids)
 
 
 def runs_on_one_thread(model: Transformer) -> bool:

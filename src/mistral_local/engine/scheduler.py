@@ -76,8 +76,14 @@ class Scheduler:
     out, the newest running sequence gives its blocks back and is computed again later.
     """
 
-    def __init__(self, config: EngineConfig, books: KVBooks) -> None:
-        self.config, self.books = config, books
+    def __init__(self, config: EngineConfig, books: KVBooks, num_stages: int = 1) -> None:
+        """Make a scheduler.
+
+        Args:
+            num_stages: steps that are under way together.  Of several, each gets an equal share of the sequences, and
+                none that waits for a token of another.
+        """
+        self.config, self.books, self.num_stages = config, books, num_stages
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
 
@@ -97,9 +103,10 @@ class Scheduler:
                 may be enough, so there is no step instead.
         """
         budget = self.config.max_num_batched_tokens
+        most_parts = -(-min(len(self.running) + len(self.waiting), self.config.max_num_seqs) // self.num_stages)
         step: list[Scheduled] = []
         index = 0
-        while index < len(self.running) and budget:
+        while index < len(self.running) and budget and len(step) < most_parts:
             sequence = self.running[index]
             num_missing = self._num_missing(sequence, budget)
             end = sequence.num_scheduled_tokens + num_missing
@@ -113,7 +120,7 @@ class Scheduler:
                 budget -= part.num_tokens
                 index += 1
         most_running = min(self.config.max_num_seqs, self.config.max_num_batched_tokens)
-        while self.waiting and budget and len(self.running) < most_running:
+        while self.waiting and budget and len(self.running) < most_running and len(step) < most_parts:
             sequence = self.waiting[0]
             if not self._admit(sequence):
                 break
@@ -173,8 +180,14 @@ class Scheduler:
         """How many of a sequence's tokens the next step computes; 0 when all are under way or its end is."""
         if sequence.num_awaited and sequence.num_new_tokens + sequence.num_awaited >= sequence.params.max_tokens:
             return 0
+        if self.num_stages > 1 and self._waits_for_a_token(sequence):
+            return 0
         limit = min(budget, self.config.max_prefill_chunk or budget)
         return min(sequence.num_known_tokens - sequence.num_scheduled_tokens, limit)
+
+    def _waits_for_a_token(self, sequence: Sequence) -> bool:
+        is_under_way = sequence.num_scheduled_tokens > sequence.num_computed_tokens
+        return bool(sequence.num_awaited) or (is_under_way and sequence.needs_each_token)
 
     def _part(self, sequence: Sequence, num_tokens: int) -> Scheduled:
         assert sequence.blocks is not None

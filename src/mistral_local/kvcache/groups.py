@@ -23,7 +23,17 @@ class KVGroups:
 
     @property
     def layers_per_group(self) -> int:
-        return len(self.of_layer) // len(self.windows)
+        """Most layers of a group."""
+        return 1 + max(place for _, place in self.of_layer)
+
+    def part(self, layers: range) -> KVGroups:
+        """The same groups for some of the layers only, each at the next free place of its group."""
+        num_placed = [0] * len(self.windows)
+        of_layer = []
+        for group, _ in self.of_layer[layers.start : layers.stop]:
+            of_layer.append((group, num_placed[group]))
+            num_placed[group] += 1
+        return KVGroups(self.windows, tuple(of_layer))
 
 
 def group_layers(windows: list[int | None], max_context: int) -> KVGroups:

@@ -120,7 +120,8 @@ class ModelBase(nn.Module):
         Raises:
             AdapterError: if it does not fit this model; the weights are then as before.
         """
-        merge_lora(self, Path(path), scaling=scaling)
+        with self.world.telling_failures():
+            merge_lora(self, Path(path), scaling=scaling)
 
 
 def _device(device: torch.device | str | None) -> torch.device:

@@ -58,7 +58,7 @@ class Transformer(ModelBase):
         self.tok_embeddings = Embedding(args.vocab_size, args.dim)
         self.layers = nn.ModuleList([TransformerBlock(args, layer) for layer in range(args.n_layers)])
         self.norm = RMSNorm(args.dim, args.norm_eps)
-        self.output = None if args.tied_embeddings else Linear(args.dim, args.vocab_size)
+        self.output: nn.Module | None = None if args.tied_embeddings else Linear(args.dim, args.vocab_size)
 
     @torch.inference_mode()
     def forward(self, input_ids: Tensor, seqlens: list[int]) -> Tensor:
@@ -102,16 +102,12 @@ class Transformer(ModelBase):
         """[S, dim] hidden states -> [S, vocab_size] fp32 logits."""
         if self.output is None:
             return linears(hidden, self.tok_embeddings)[0].float()
-        return self.output(hidden).float()
-
-    @property
-    def num_kv_layers(self) -> int:
-        """Layers that keep keys and values here."""
-        return len(self.layers)
+        logits: Tensor = self.output(hidden).float()
+        return logits
 
     @property
     def num_kv_heads(self) -> int:
-        """Key/value heads of each of them."""
+        """Key/value heads of each layer that are here."""
         return next(module.n_kv_heads for module in self.modules() if isinstance(module, Attention))
 
     def has_compiled_kernels(self, num_tokens: int) -> bool:

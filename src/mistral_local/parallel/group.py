@@ -34,6 +34,12 @@ class Group:
         dist.all_gather(gathered, x.contiguous(), group=self._process_group)
         return gathered
 
+    def broadcast(self, x: Tensor) -> Tensor:
+        """Fill x on every rank with that of the first."""
+        if self.size > 1:
+            dist.broadcast(x, self.ranks[0], group=self._process_group)
+        return x
+
     def gather(self, x: Tensor) -> list[Tensor] | None:
         """What each rank gave, all of one shape, on the first rank; None on the others."""
         if self.size == 1:

@@ -9,6 +9,7 @@ nobody else can send one; whoever can read that store is trusted, as torch.distr
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import pickle
 import queue
@@ -44,6 +45,7 @@ class Failure:
 
 
 OnLoss = Callable[[str], None]
+OnGoodbye = Callable[[], None]
 
 
 class Connection:
@@ -52,17 +54,21 @@ class Connection:
     Args:
         peer: whose end the other one is.
         on_loss: called by that thread, once, if the peer ends without a Goodbye.
+        on_goodbye: called by it if the peer ends with one.
     """
 
-    def __init__(self, connected: socket.socket, peer: int, on_loss: OnLoss) -> None:
+    def __init__(
+        self, connected: socket.socket, peer: int, on_loss: OnLoss, on_goodbye: OnGoodbye | None = None
+    ) -> None:
         self.peer = peer
         self.lost: str | None = None
-        self._socket, self._on_loss = connected, on_loss
+        self._socket, self._on_loss, self._on_goodbye = connected, on_loss, on_goodbye
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._sending = threading.Lock()
         self._is_closed = False
-        threading.Thread(target=self._read, name=f"mistral_local rank {peer}", daemon=True).start()
+        self._reader = threading.Thread(target=self._read, name=f"mistral_local rank {peer}", daemon=True)
+        self._reader.start()
 
     def send(self, message: Any) -> None:
         """Send a picklable message.
@@ -81,26 +87,28 @@ class Connection:
             raise RankLostError(self.lost or f"rank {self.peer} has ended") from error
 
     def receive(self) -> Any:
-        """Wait for the next message, as long as it takes.
+        """Wait for the next message, as long as it takes; a Goodbye if the peer has left in good order.
 
         Raises:
-            RankLostError: if the peer has ended, in good order or not.
+            RankLostError: if it ended in another way.
         """
         message = self._received.get()
         if isinstance(message, Goodbye | Failure):
             self._received.put(message)  # whoever asks again is told the same
-            raise RankLostError(message.cause if isinstance(message, Failure) else f"rank {self.peer} has left")
+        if isinstance(message, Failure):
+            raise RankLostError(message.cause)
         return message
 
     def close(self, last: Goodbye | Failure) -> None:
         """Send a last message, if the peer can still hear it."""
-        if not self._is_closed:
-            self._is_closed = True
-            try:
-                self.send(last)
-                self._socket.shutdown(socket.SHUT_WR)
-            except (OSError, RankLostError):
-                return
+        if self._is_closed:
+            return
+        self._is_closed = True
+        with contextlib.suppress(OSError, RankLostError):
+            self.send(last)
+            self._socket.shutdown(socket.SHUT_WR)
+        if not self._reader.is_alive():
+            self._socket.close()
 
     def _read(self) -> None:
         last: Goodbye | Failure | None = None
@@ -111,6 +119,10 @@ class Connection:
         if isinstance(last, Failure) and not self._is_closed:
             self.lost = last.cause
             self._on_loss(last.cause)
+        elif isinstance(last, Goodbye) and self._on_goodbye is not None:
+            self._on_goodbye()
+        if self._is_closed:
+            self._socket.close()
 
     def _read_message(self) -> Any:
         try:
@@ -181,9 +193,9 @@ class Exchange:
         return int(rank) if hmac.compare_digest(shown, self.address.secret) else None
 
 
-def call(host: str, address: Address, rank: int, on_loss: OnLoss) -> Connection:
+def call(host: str, address: Address, rank: int, on_loss: OnLoss, on_goodbye: OnGoodbye) -> Connection:
     """A follower's end of its line."""
     connected = socket.create_connection((host, address.port), timeout=CONNECT_TIMEOUT_S)
     connected.settimeout(None)
     connected.sendall(address.secret + HEADER.pack(rank))
-    return Connection(connected, 0, on_loss)
+    return Connection(connected, 0, on_loss, on_goodbye)
