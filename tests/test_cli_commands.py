@@ -97,7 +97,7 @@ def test_flags_reach_the_model(run, tmp_path):
     assert model.folder == tmp_path
     assert how == {
         "device": "cpu", "dtype": "float32", "max_context": 50, "lora_path": "l.safetensors", "num_threads": 3,
-        "kv_memory": "4GB", "speculate": "ngram",
+        "kv_memory": "4GB", "speculate": "ngram", "num_pipeline_ranks": 1, "expert_parallel": False,
     }  # fmt: skip
 
 
@@ -136,7 +136,11 @@ def test_an_error_in_the_answer_ends_its_line(run):
     [
         (["--instrct"], 2, "unknown flag --instrct; did you mean --instruct? (mistral-chat --help lists the flags)"),
         (["--max_tokens", "0"], 2, "max_tokens: expected at least 1, got 0"),
-        (["--num_pipeline_ranks", "2"], 2, "--num_pipeline_ranks 2 needs torchrun and several GPUs, which"),
+        (
+            ["--num_pipeline_ranks", "2"],
+            2,
+            "--num_pipeline_ranks 2 needs a multiple of so many processes, there is 1; start",
+        ),
         (["--system", "x"], 2, "--system needs --instruct: without it text is completed"),
         (["--tools", "x"], 2, "--tools needs --instruct: without it text is completed"),
         (["-i", "--tools", "/nonexistent"], 2, "cannot read /nonexistent: No such file or directory"),
@@ -158,11 +162,14 @@ def test_stdin_that_is_not_utf8_is_refused(run):
     assert run(stdin=b"ab\xff") == (2, "", "Error: stdin is not UTF-8 at byte 2\n")
 
 
-def test_several_processes_are_refused(run, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    code, _, err = run("-p", "x")
-    assert code == 2
-    assert err.startswith("Error: torchrun started 2 processes")
+def test_stages_that_the_processes_cannot_form_are_refused_by_rank_0(run, monkeypatch):
+    for name, value in {"WORLD_SIZE": 4, "LOCAL_WORLD_SIZE": 4, "RANK": 0, "LOCAL_RANK": 0}.items():
+        monkeypatch.setenv(name, str(value))
+    expected = "Error: --num_pipeline_ranks 3 needs a multiple of so many processes, there are 4\n"
+    assert run("-p", "x", "--pipeline", "3") == (2, "", expected)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert run("-p", "x", "--pipeline", "3") == (2, "", "")
 
 
 def test_traceback_shows_with_debug_only(run):
@@ -200,6 +207,8 @@ def test_every_flag_is_explained_and_every_example_is_accepted(command):
     assert all(len(line) <= 100 for line in lines)
     for example, _ in command.examples:
         words = shlex.split(example.partition(" -- ")[0].partition(">")[0].rpartition("|")[2])
+        if words[0] == "torchrun":
+            words = words[words.index("--no-python") + 1 :]
         own = command.name.split()
         assert words[: len(own)] == own
         check_arguments(words[len(own) :], flags, command.shorts)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,9 +17,8 @@ from typing import Any
 import pexpect
 import pytest
 
-from mistral_local.cli import entry, run
+from mistral_local.cli import entry
 from mistral_local.cli.find_server import Found, find_server
-from mistral_local.errors import UsageError
 
 COMMAND = [sys.executable, "-c", "import sys; from mistral_local.cli.entry import local; sys.exit(local())"]
 READY = {"status": "ready", "model": "m"}
@@ -206,19 +205,6 @@ class TestServer:
             done = local("run", "--url", url, "--", "true")
         assert done.returncode == 2
         assert done.stderr == f"Error: what answers at {url} is not mistral-serve\n"
-
-    @pytest.mark.parametrize(("status", "body"), [(200, b"hello"), (401, LOCKED)])
-    def test_a_stranger_at_the_default_address_is_let_alone(
-        self, status: int, body: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-    ) -> None:
-        monkeypatch.setattr(run, "_started", lambda *_: nullcontext("http://127.0.0.1:1"))
-        with answering(lambda _: (status, body)) as url:
-            monkeypatch.setattr(run, "DEFAULT_URL", url)
-            with pytest.raises(SystemExit) as left:
-                run.run(("sh", "-c", "echo $RIZA_BASE_URL"))
-            assert (left.value.code, capfd.readouterr().out) == (0, "http://127.0.0.1:1\n")
-            with pytest.raises(UsageError, match=r"is not mistral-serve|needs its key"):
-                run.env()
 
     def test_the_address_may_come_from_the_environment_so_that_runs_nest(self, server: str) -> None:
         inner = [*COMMAND, "run", "--", "sh", "-c", "echo $RIZA_BASE_URL $PYTHONPATH"]

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,20 +15,23 @@ CONFIGURATION = "SERVERS = {'eu': 'https://hosted'}\n"
 CLIENT = "from .sdkconfiguration import SERVERS\nclass Mistral:\n    def __init__(self): self.url = SERVERS['eu']\n"
 
 
-def write(folder: Path, files: dict[str, str]) -> Path:
+def write(folder: Path, **files: str) -> Path:
+    """Write modules: `a__b` is a/b.py."""
     for name, text in files.items():
-        file = folder / name
+        file = folder / f"{name.replace('__', '/')}.py"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     return folder
 
 
-@pytest.fixture(params=["mistralai", "mistralai/client"])
-def client(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+@pytest.fixture(params=["1.x", "3.x"])
+def client(request: Any, tmp_path: Path) -> Path:
     """A folder with a `mistralai` of the layout of 1.x, or of 2.x and later."""
-    package = request.param
-    files = {f"{package}/__init__.py": CLIENT, f"{package}/sdkconfiguration.py": CONFIGURATION}
-    return write(tmp_path / "clients", files)
+    package = tmp_path / "clients" / "mistralai"
+    folder = package if request.param == "1.x" else package / "client"
+    write(folder, init=CLIENT, sdkconfiguration=CONFIGURATION)
+    (folder / "init.py").rename(folder / "__init__.py")
+    return package.parent
 
 
 def python(code: str, *path: Path, flags: tuple[str, ...] = (), **variables: str) -> str:
@@ -56,9 +60,9 @@ def test_without_the_address_the_client_is_as_it_was(client: Path) -> None:
 
 
 def test_the_namespace_package_offers_the_one_name_and_stays_a_namespace(tmp_path: Path) -> None:
-    files = {"mistralai/client/__init__.py": CLIENT, "mistralai/client/sdkconfiguration.py": CONFIGURATION}
-    write(tmp_path, files)
-    write(tmp_path / "more", {"mistralai/extra.py": ""})  # of another distribution
+    write(tmp_path, mistralai__client__sdkconfiguration=CONFIGURATION, mistralai__client__sdk=CLIENT)
+    (tmp_path / "mistralai" / "client" / "sdk.py").rename(tmp_path / "mistralai" / "client" / "__init__.py")
+    write(tmp_path / "more", mistralai__extra="")  # of another distribution
     code = (
         "import sys, mistralai\n"
         "assert 'mistralai.client' not in sys.modules\n"
@@ -80,14 +84,14 @@ def test_programs_that_do_not_use_the_client_load_nothing_more() -> None:
 
 
 def test_another_sitecustomize_runs_too(tmp_path: Path) -> None:
-    other = write(tmp_path, {"sitecustomize.py": "import sys\nsys.path.append('/added')\nX = 1\n"})
+    other = write(tmp_path, sitecustomize="import sys\nsys.path.append('/added')\nX = 1\n")
     code = "import sys, sitecustomize; print(sitecustomize.X, sitecustomize.__file__, '/added' in sys.path)"
     assert python(code, STARTUP, other) == f"1 {other / 'sitecustomize.py'} True\n"
     assert python(code, other, STARTUP) == f"1 {other / 'sitecustomize.py'} True\n"
 
 
 def test_a_sitecustomize_that_fails_does_so_as_without_us(tmp_path: Path, client: Path) -> None:
-    other = write(tmp_path, {"sitecustomize.py": "raise RuntimeError('its own fault')"})
+    other = write(tmp_path, sitecustomize="raise RuntimeError('its own fault')")
     code = "from mistralai import Mistral; print(Mistral().url)"
     printed = python(code, STARTUP, other, client)
     assert "Error in sitecustomize" in printed

@@ -6,6 +6,7 @@ import sys
 from typing import Literal
 
 from mistral_local.cli.console import Console
+from mistral_local.cli.interrupt_key import InterruptKey
 from mistral_local.cli.terminal_keys import line_keyboard
 from mistral_local.errors import UsageError
 from mistral_local.tools.call import ToolCall
@@ -21,24 +22,28 @@ class Approval:
     Args:
         mode: "ask" or "auto".
         may_ask: whether somebody is there to answer.
+        keys: who reads the keyboard meanwhile.
 
     Raises:
         UsageError: if nobody is there to be asked.
     """
 
-    def __init__(self, console: Console, mode: Approve, *, may_ask: bool) -> None:
+    def __init__(self, console: Console, mode: Approve, *, may_ask: bool, keys: InterruptKey | None = None) -> None:
         if mode == "ask" and not may_ask:
             raise UsageError("nobody is there to approve calls; --approve auto runs them without asking")
         self._console, self._asks = console, mode == "ask"
+        self._keys = keys or InterruptKey(is_needed=False)
 
     def __call__(self, call: ToolCall) -> str | None:
         """Return None to let the call run, else what the model is told; the call has been shown already."""
         if not self._asks:
             return None
         while True:
-            with line_keyboard():
+            with self._keys.paused(), line_keyboard():
                 self._console.raw_err(f"Run {call.name}? [y]es, [n]o, [a]ll from now on: ")
                 line = sys.stdin.readline()
+            if "\x03" in line:  # Ctrl-C, where it is a key
+                raise KeyboardInterrupt
             answer = line.strip().lower()
             if not line:
                 self._console.note()

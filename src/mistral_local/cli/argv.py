@@ -80,6 +80,8 @@ def _flag_name(written: str, flags: Mapping[str, Flag], shorts: Mapping[str, str
         raise UsageError(f"unknown flag {written}{did_you_mean(key, flags, prefix='--')}")
     if key in flags:
         return key, False
+    if len(key) > 1 and key in shorts:
+        return shorts[key], False
     for prefix in ("no_", "no"):
         if key.startswith(prefix) and key.removeprefix(prefix) in flags and flags[key.removeprefix(prefix)].is_switch:
             return key.removeprefix(prefix), True

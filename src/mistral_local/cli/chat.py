@@ -7,7 +7,8 @@ from mistral_local.cli.approval import Approval, Approve
 from mistral_local.cli.console import Color, Console, can_redraw
 from mistral_local.cli.conversation import Conversation, check_text
 from mistral_local.cli.interrupt import EXIT_INTERRUPTED
-from mistral_local.cli.loading import find_placement, load_model
+from mistral_local.cli.interrupt_key import InterruptKey
+from mistral_local.cli.loading import find_placement, follow, load_model
 from mistral_local.cli.prompt_source import find_prompt
 from mistral_local.cli.session import Session
 from mistral_local.cli.terminal_keys import silent_keyboard
@@ -15,6 +16,7 @@ from mistral_local.cli.toolbox import Toolbox, open_toolbox
 from mistral_local.cli.writers import JsonWriter
 from mistral_local.config import SandboxBackend, Speculation
 from mistral_local.errors import UsageError
+from mistral_local.parallel.launch import find_launch
 from mistral_local.tasks.options import GenerationOptions
 
 
@@ -41,6 +43,7 @@ def chat(
     kv_memory: str | None = None,
     speculate: Speculation = "off",
     num_pipeline_ranks: int = 1,
+    expert_parallel: bool = False,
     stats: bool = False,
     json: bool = False,
     history: bool = True,
@@ -69,7 +72,8 @@ def chat(
         max_context: context length in tokens; without it that of the checkpoint
         kv_memory: memory of the KV cache, such as 4GB; without it what the context needs, as far as memory is free
         speculate: ngram guesses words that occurred before and verifies them; the text is the same, code edits are faster
-        num_pipeline_ranks: number of GPUs in a row; only 1 for now
+        num_pipeline_ranks: under torchrun, stages that the layers are divided into; the ranks of a stage share each layer
+        expert_parallel: under torchrun, let ranks hold different experts instead of a part of each
         stats: show tokens, time to first token and tok/s after each answer, on stderr
         json: print one answer as a JSON object with text, tool_calls, finish_reason and usage
         history: keep the typed prompts in ~/.local/state/mistral_local/history
@@ -77,32 +81,36 @@ def chat(
 
     Raises:
         UsageError, RequestError: if the flags cannot be; nothing has been loaded then.
-        SystemExit: 130 for an answer stopped by Ctrl-C, or two Ctrl-C in the dialogue.
+        SystemExit: 130 for an answer stopped by Ctrl-C, or two Ctrl-C in the dialogue; among several ranks 0, because
+            torchrun reports everything else as a failure.
     """
     console = Console(color)
     folder = find_placement(model_path, num_pipeline_ranks)
     options = GenerationOptions(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
+    how = {
+        "device": device,
+        "dtype": dtype,
+        "num_threads": num_threads,
+        "max_context": max_context,
+        "kv_memory": kv_memory,
+        "speculate": speculate,
+        "lora_path": lora_path,
+        "num_pipeline_ranks": num_pipeline_ranks,
+        "expert_parallel": expert_parallel,
+    }
+    follow(folder, **how)
     conversation = _conversation(instruct=instruct, system=system, tools=tools, python=python)
     toolbox = open_toolbox(tools, python=python, sandbox=sandbox, sandbox_python=sandbox_python)
     one_prompt = find_prompt(prompt, console.note)
-    approval = _approval(console, approve, toolbox)
+    keys = InterruptKey(is_needed=find_launch().world_size > 1)
+    approval = _approval(console, approve, toolbox, keys)
     if json and one_prompt is None:
         raise UsageError("--json prints one answer: give the prompt by -p or through a pipe")
 
     is_drawn = one_prompt is None and can_redraw(console)
     with silent_keyboard() if is_drawn else contextlib.nullcontext():
-        model = load_model(
-            folder,
-            console,
-            device=device,
-            dtype=dtype,
-            num_threads=num_threads,
-            max_context=max_context,
-            kv_memory=kv_memory,
-            speculate=speculate,
-            lora_path=lora_path,
-        )
-        with contextlib.closing(model):
+        model = load_model(folder, console, **how)
+        with contextlib.closing(model), keys.owning():
             session = Session(
                 model,
                 console,
@@ -111,6 +119,7 @@ def chat(
                 toolbox=toolbox,
                 approve=approval,
                 shows_stats=stats,
+                keys=keys,
             )
             if one_prompt is None:
                 _converse(session, keeps_history=history)
@@ -118,11 +127,11 @@ def chat(
                 _answer_once(session, one_prompt, as_json=json)
 
 
-def _approval(console: Console, mode: Approve, toolbox: Toolbox | None) -> Approval | None:
+def _approval(console: Console, mode: Approve, toolbox: Toolbox | None, keys: InterruptKey) -> Approval | None:
     """Return what decides about calls; None if none are run."""
     if toolbox is None or toolbox.registry is None:
         return None
-    return Approval(console, mode, may_ask=sys.stdin is not None and sys.stdin.isatty())
+    return Approval(console, mode, may_ask=sys.stdin is not None and sys.stdin.isatty(), keys=keys)
 
 
 def _conversation(*, instruct: bool, system: str | None, tools: str | None, python: bool) -> Conversation | None:

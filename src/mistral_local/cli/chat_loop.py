@@ -18,7 +18,7 @@ def open_editor(session: Session, *, keeps_history: bool) -> Editor:
         return LineEditor(console.raw_err)
     history = open_history(history_file() if keeps_history else None, console.note)
     settings = session.options.__slots__
-    return TerminalEditor(history, CommandCompleter([command.name for command in COMMANDS], settings))
+    return TerminalEditor(history, CommandCompleter([command.name for command in COMMANDS], settings), session.keys)
 
 
 def run_chat(session: Session, editor: Editor) -> None:
@@ -71,6 +71,6 @@ def take_turn(session: Session, text: str) -> None:
 
 def _on_interrupt(session: Session, hint: str) -> None:
     if session.clock.is_second():
-        raise SystemExit(EXIT_INTERRUPTED)
+        raise SystemExit(0 if session.keys.is_active else EXIT_INTERRUPTED)
     if hint:
         session.console.note(hint)

@@ -37,7 +37,7 @@ class Command:
     Attributes:
         target: `module:function`; the module must not import torch, for --help's sake.
         examples: (command line, what it does), most common first.
-        shorts: one-letter names of flags.
+        shorts: other names of flags; one letter goes after one dash.
     """
 
     name: str

@@ -3,7 +3,7 @@
 import contextlib
 
 from mistral_local.cli.console import Console
-from mistral_local.cli.loading import find_placement, load_model
+from mistral_local.cli.loading import find_placement, follow, load_model
 from mistral_local.cli.session import options_by_name
 from mistral_local.tasks.options import GenerationOptions
 
@@ -27,6 +27,7 @@ def demo(
     dtype: str | None = None,
     num_threads: int | None = None,
     num_pipeline_ranks: int = 1,
+    expert_parallel: bool = False,
 ) -> None:
     """complete three test prompts in one batch
 
@@ -40,20 +41,23 @@ def demo(
         device: cpu, cuda, cuda:1 ...; without it cuda if there is one
         dtype: float32, bfloat16 or float16; without it as stored
         num_threads: CPU threads; without it as many as torch takes, and one for a tiny model
-        num_pipeline_ranks: number of GPUs in a row; only 1 for now
+        num_pipeline_ranks: under torchrun, stages that the layers are divided into; the ranks of a stage share each layer
+        expert_parallel: under torchrun, let ranks hold different experts instead of a part of each
     """
     console = Console()
     folder = find_placement(model_path, num_pipeline_ranks)
     options = GenerationOptions(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
-    model = load_model(
-        folder,
-        console,
-        device=device,
-        dtype=dtype,
-        lora_path=lora_path,
-        num_threads=num_threads,
-        max_batch_size=len(PROMPTS),
-    )
+    how = {
+        "device": device,
+        "dtype": dtype,
+        "lora_path": lora_path,
+        "num_threads": num_threads,
+        "max_batch_size": len(PROMPTS),
+        "num_pipeline_ranks": num_pipeline_ranks,
+        "expert_parallel": expert_parallel,
+    }
+    follow(folder, **how)
+    model = load_model(folder, console, **how)
     with contextlib.closing(model):
         answers = model.complete_batch(list(PROMPTS), **options_by_name(options))
     for prompt, answer in zip(PROMPTS, answers, strict=True):

@@ -10,11 +10,15 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.input.typeahead import store_typeahead
+from prompt_toolkit.input.vt100_parser import Vt100Parser
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.key_binding.key_processor import KeyPress
 from prompt_toolkit.output import ColorDepth, create_output
 from prompt_toolkit.shortcuts import CompleteStyle
 
 from mistral_local.cli.interrupt import terminate_by_interrupt
+from mistral_local.cli.interrupt_key import InterruptKey
 from mistral_local.cli.multiline import is_open
 
 PROMPT, CONTINUATION = "> ", ". "
@@ -36,7 +40,8 @@ class Editor(Protocol):
 class TerminalEditor:
     """Line editing, history, completion of commands, messages of several lines."""
 
-    def __init__(self, history: History, completer: Completer) -> None:
+    def __init__(self, history: History, completer: Completer, keys: InterruptKey | None = None) -> None:
+        self._keys = keys or InterruptKey(is_needed=False)
         self._session: PromptSession[str] = PromptSession(
             PROMPT,
             prompt_continuation=CONTINUATION,
@@ -54,8 +59,17 @@ class TerminalEditor:
 
     def read(self) -> str:
         """Return the next message."""
-        with terminate_by_interrupt():
+        with self._keys.paused(), terminate_by_interrupt():
+            self._type_ahead(self._keys.take_typed())
             return self._session.prompt()
+
+    def _type_ahead(self, text: str) -> None:
+        """Begin the message with what was typed before it was asked for."""
+        presses: list[KeyPress] = []
+        parser = Vt100Parser(presses.append)
+        parser.feed(text)
+        parser.flush()
+        store_typeahead(self._session.app.input, presses)
 
     @property
     def had_text(self) -> bool:

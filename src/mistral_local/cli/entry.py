@@ -17,9 +17,11 @@ from mistral_local.cli.console import Console
 from mistral_local.cli.help import commands_text, help_text, version_text
 from mistral_local.cli.interrupt import EXIT_INTERRUPTED, exit_on_terminate
 from mistral_local.cli.nearest import did_you_mean
-from mistral_local.errors import MistralLocalError, UsageError
+from mistral_local.errors import CheckpointError, MistralLocalError, UsageError
+from mistral_local.parallel.launch import find_launch, is_told
 
 EXIT_BROKEN_PIPE = 141
+
 
 CHAT = Command(
     name="mistral-chat",
@@ -36,6 +38,7 @@ CHAT = Command(
             "the diff, a blank line, the prompt",
         ),
         ("mistral-chat $M7B_DIR -p 'Once upon a time'", "complete text, without a chat template"),
+        ("torchrun --nproc-per-node 2 --no-python mistral-chat $M8x7B_DIR --instruct", "on two GPUs"),
     ),
     shorts={
         "p": "prompt",
@@ -44,6 +47,7 @@ CHAT = Command(
         "t": "temperature",
         "l": "lora_path",
         "n": "num_pipeline_ranks",
+        "pipeline": "num_pipeline_ranks",
     },
 )
 DEMO = Command(
@@ -54,7 +58,13 @@ DEMO = Command(
         ("mistral-demo $M7B_DIR", "see that a checkpoint works on this machine"),
         ("mistral-demo $M7B_DIR --lora_path lora.safetensors", "with an adapter merged into it"),
     ),
-    shorts={"m": "max_tokens", "t": "temperature", "l": "lora_path", "n": "num_pipeline_ranks"},
+    shorts={
+        "m": "max_tokens",
+        "t": "temperature",
+        "l": "lora_path",
+        "n": "num_pipeline_ranks",
+        "pipeline": "num_pipeline_ranks",
+    },
 )
 SERVE = Command(
     name="mistral-serve",
@@ -63,7 +73,9 @@ SERVE = Command(
         ("mistral-serve", "serve the bundled demo checkpoint at http://127.0.0.1:8000"),
         ("mistral-serve $M7B_DIR --port 8080", "serve a checkpoint to this machine"),
         ("mistral-serve $M7B_DIR --host 0.0.0.0 --api_key_file key.txt", "serve it to others who have the key"),
+        ("torchrun --nproc-per-node 2 --no-python mistral-serve $M8x7B_DIR", "on two GPUs"),
     ),
+    shorts={"pipeline": "num_pipeline_ranks"},
 )
 BENCH = Command(
     name="mistral-bench",
@@ -251,6 +263,11 @@ def _run(command: Command, arguments: list[str]) -> None:
 
 
 def _report(error: Exception, exit_code: int) -> int:
+    """Say what went wrong; under torchrun rank 0 does, for all ranks."""
+    launch = find_launch()
+    is_said = is_told(error) or (isinstance(error, UsageError | CheckpointError) and not launch.speaks_for_machine)
+    if launch.is_follower and is_said:
+        return exit_code
     with contextlib.suppress(OSError):  # stderr itself may be gone
         Console().error(error)
     return exit_code

@@ -8,9 +8,8 @@ MISTRAL_LOCAL_NOHISTORY   set to anything but nothing: mistral-chat keeps no his
 XDG_STATE_HOME            where the history file goes (default ~/.local/state)
 NO_COLOR                  set to anything but nothing: no colours unless asked for by --color
 TERM                      `dumb`: as if the output were no terminal
-WORLD_SIZE                set by torchrun: the number of processes it started
 
-huggingface_hub reads its own: HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE.
+What torchrun sets is read in parallel/launch.py.  huggingface_hub reads its own: HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE.
 """
 
 import os
@@ -60,9 +59,3 @@ def wants_color() -> bool:
 def is_dumb_terminal() -> bool:
     """Tell whether the terminal understands no control sequences."""
     return os.environ.get("TERM", "dumb") == "dumb"
-
-
-def num_processes() -> int:
-    """Return the number of processes that torchrun started; 1 without it."""
-    world_size = os.environ.get("WORLD_SIZE", "1")
-    return int(world_size) if world_size.isdecimal() else 1

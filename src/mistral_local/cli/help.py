@@ -94,7 +94,8 @@ def _written(flag: Flag, shorts: Mapping[str, str]) -> str:
         value = "FILE"
     else:
         value = {bool: "", int: "N", float: "X"}.get(kind, "TEXT")
-    short = "".join(f", -{letter}" for letter, name in shorts.items() if name == flag.name)
+    others = [other for other, name in shorts.items() if name == flag.name]
+    short = "".join(f", -{other}" if len(other) == 1 else f", --{other}" for other in others)
     return f"--{flag.name} {value}".rstrip() + short
 
 

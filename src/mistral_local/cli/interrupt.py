@@ -29,11 +29,15 @@ class StopRequest:
     """Context in which the first SIGINT only sets `requested`, so that the engine ends its step first.
 
     The second SIGINT raises SystemExit(130) wherever the process is: nothing is computed after it.
+
+    Args:
+        leaves_in_order: let the step end at the second as well, and exit 0 then: other ranks take part in it.
     """
 
-    def __init__(self, clock: InterruptClock) -> None:
+    def __init__(self, clock: InterruptClock, *, leaves_in_order: bool = False) -> None:
         self.requested = False
         self._clock = clock
+        self._leaves_in_order, self._leaves = leaves_in_order, False
 
     def __enter__(self) -> "StopRequest":
         self._previous = signal.signal(signal.SIGINT, self._on_interrupt)
@@ -43,11 +47,14 @@ class StopRequest:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         signal.signal(signal.SIGINT, self._previous)
+        if self._leaves:
+            raise SystemExit(0)
 
     def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
         is_second = self._clock.is_second()
-        if self.requested or is_second:
+        if (self.requested or is_second) and not self._leaves_in_order:
             raise SystemExit(EXIT_INTERRUPTED)
+        self._leaves = self.requested or is_second
         self.requested = True
 
 

@@ -105,7 +105,7 @@ def env(*, url: str | None = None, api_key: str | None = None) -> None:
     """
     console = Console()
     key = api_key or server_key()
-    running = _find(url, key, must_be_ours=True)
+    running = _find(url, key)
     if running is None:
         running = parse_address(url or server_url() or DEFAULT_URL)
         console.note(f"no server answers at {running} yet; mistral-serve starts one")
@@ -113,24 +113,21 @@ def env(*, url: str | None = None, api_key: str | None = None) -> None:
         console.raw_out(f"export {name}={shlex.quote(value)}\n")
 
 
-def _find(url: str | None, key: str | None, *, must_be_ours: bool = False) -> str | None:
+def _find(url: str | None, key: str | None) -> str | None:
     """The address of the running server; None if there is none.
 
-    Args:
-        must_be_ours: whether it is an error that the default address belongs to a server that we may not use, as it is for
-            an address that was given.
+    What is at the default address and is no server that we may use is no concern of ours; at an address that was given it is.
     """
     given = url or server_url()
     address = parse_address(given or DEFAULT_URL)
-    must_be_ours = must_be_ours or given is not None
     match find_server(address, key):
         case Found.READY:
             return address
         case Found.LOCKED if key is not None:
             raise UsageError(f"the server at {address} has another key")
-        case Found.LOCKED if must_be_ours:
+        case Found.LOCKED if given is not None:
             raise UsageError(f"the server at {address} needs its key: --api_key KEY or MISTRAL_LOCAL_API_KEY")
-        case Found.STRANGER if must_be_ours:
+        case Found.STRANGER if given is not None:
             raise UsageError(f"what answers at {address} is not mistral-serve")
         case Found.NOTHING if not is_local(address):
             raise UsageError(f"no server answers at {address}")

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mistral_local.cli.console import Console
 from mistral_local.cli.environment import server_key
-from mistral_local.cli.loading import find_placement, show_loading
+from mistral_local.cli.loading import find_placement, follow, show_loading
 from mistral_local.config import Speculation
-from mistral_local.errors import UsageError
-from mistral_local.server.settings import Limits, ServerSettings
+from mistral_local.errors import RankLostError, UsageError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from mistral_local.server.settings import ServerSettings
 
 LogFormat = Literal["text", "json"]
 
@@ -47,6 +49,8 @@ def serve(
     limits: tuple[str, ...] = (),
     allowed_origins: tuple[str, ...] = (),
     drain_seconds: int = 30,
+    num_pipeline_ranks: int = 1,
+    expert_parallel: bool = False,
     log_format: LogFormat = "text",
 ) -> None:
     """serve a model to the clients of Mistral, OpenAI and Azure
@@ -72,13 +76,17 @@ def serve(
         limits: limits of one request to change, such as 'choices=4 body_bytes=8MB'; all are printed at start
         allowed_origins: web pages whose scripts may ask, such as https://example.org; those of this machine may
         drain_seconds: how long answers may go on after SIGTERM or Ctrl-C; a second one ends them
+        num_pipeline_ranks: under torchrun, stages that the layers are divided into; the ranks of a stage share each layer
+        expert_parallel: under torchrun, let ranks hold different experts instead of a part of each
         log_format: text or json, on stderr
 
     Raises:
         UsageError: if the flags cannot be, or the port is taken.
     """
+    with _server_extra():
+        from mistral_local.server.settings import Limits, ServerSettings
     console = Console()
-    folder = find_placement(model_path, 1)
+    folder = find_placement(model_path, num_pipeline_ranks)
     settings = ServerSettings(
         host=host,
         port=port,
@@ -90,20 +98,21 @@ def serve(
         drain_seconds=drain_seconds,
         limits=Limits().changed(limits),
     )
-    app = load_app(
-        folder,
-        settings,
-        console,
-        device=device,
-        dtype=dtype,
-        num_threads=num_threads,
-        max_batch_size=max_batch_size,
-        max_waiting=max_waiting,
-        max_context=max_context,
-        kv_memory=kv_memory,
-        speculate=speculate,
-        lora_path=lora_path,
-    )
+    how: dict[str, Any] = {
+        "device": device,
+        "dtype": dtype,
+        "num_threads": num_threads,
+        "max_batch_size": max_batch_size,
+        "max_waiting": max_waiting,
+        "max_context": max_context,
+        "kv_memory": kv_memory,
+        "speculate": speculate,
+        "lora_path": lora_path,
+        "num_pipeline_ranks": num_pipeline_ranks,
+        "expert_parallel": expert_parallel,
+    }
+    follow(folder, **how)
+    app = load_app(folder, settings, console, **how)
     from mistral_local.server.log import set_up_log
     from mistral_local.server.run import run_app
 
@@ -118,7 +127,16 @@ def serve(
         log.info("key: %s", "needed" if settings.api_key else "none; whoever is on this machine may ask")
         log.info("ready at %s (OpenAI clients: %s/v1)", url, url)
 
+    def stop(cause: str) -> None:
+        console.error(RankLostError(cause))
+        app.state.server.has_failed = True
+        llm.give_up(cause)
+        os.kill(os.getpid(), signal.SIGTERM)  # in good order: those who wait are told
+
+    llm.world.on_loss = stop
     run_app(app, on_start=tell)
+    if llm.world.lost is not None:
+        raise SystemExit(RankLostError.exit_code)
 
 
 def default_temperature(folder: Path | None) -> float:
@@ -128,7 +146,7 @@ def default_temperature(folder: Path | None) -> float:
 
 def load_app(
     folder: Path | None,
-    settings: ServerSettings,
+    settings: "ServerSettings",
     console: Console,
     *,
     max_batch_size: int = MAX_BATCH_SIZE,

@@ -9,6 +9,7 @@ from mistral_local.cli.approval import Approval
 from mistral_local.cli.console import Console
 from mistral_local.cli.conversation import Conversation, Message, Tool
 from mistral_local.cli.interrupt import InterruptClock, StopRequest
+from mistral_local.cli.interrupt_key import InterruptKey
 from mistral_local.cli.toolbox import Toolbox
 from mistral_local.cli.turn import Turn
 from mistral_local.cli.writers import StreamWriter, Writer, stats_line
@@ -33,6 +34,7 @@ class Session:
         last_usage: of the last answer that ended by itself.
         toolbox: functions that the model may call.
         clock: knows when Ctrl-C was last pressed.
+        keys: reads Ctrl-C where it is a key.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Session:
         toolbox: Toolbox | None = None,
         approve: Approval | None = None,
         shows_stats: bool = False,
+        keys: InterruptKey | None = None,
     ) -> None:
         self.model = model
         self.console = console
@@ -53,6 +56,7 @@ class Session:
         self.shows_stats = shows_stats
         self.last_usage: Usage | None = None
         self.clock = InterruptClock()
+        self.keys = keys or InterruptKey(is_needed=False)
         self.toolbox = toolbox
         self._approve = approve
 
@@ -144,7 +148,7 @@ class Session:
         return turns[-1]
 
     def _answer(self, start: Callable[[], EventStream], writer: Writer, if_empty: str = "") -> Turn:
-        turn = show_answer(start, writer, StopRequest(self.clock))
+        turn = show_answer(start, writer, StopRequest(self.clock, leaves_in_order=self.keys.is_active))
         self.last_usage = turn.finished.usage if turn.finished else None
         self._say_how_it_ended(turn, f"; {if_empty}" if if_empty and turn.is_empty else "")
         if self.last_usage is not None:

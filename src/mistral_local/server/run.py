@@ -68,7 +68,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop in good order; at the second signal, at once."""
-        if self.should_exit:
+        if self.should_exit and not self._state.has_failed:
             os._exit(128 + sig)
         self.should_exit = True
         self._state.is_draining = True

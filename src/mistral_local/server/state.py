@@ -23,6 +23,7 @@ class ServerState:
 
     Attributes:
         is_draining: whether it is about to stop.
+        has_failed: whether it stops because a rank is lost; whoever waits is told first, whatever signals come.
         num_taken: requests that are read, prepared or answered whole; those that stream count in the engine only.
         answers: those that are being written.
         started_at: when it was started, in seconds since 1970.
@@ -32,6 +33,7 @@ class ServerState:
     settings: ServerSettings
     metrics: Metrics = field(default_factory=Metrics)
     is_draining: bool = False
+    has_failed: bool = False
     num_taken: int = 0
     answers: WeakSet[AsyncAnswers] = field(default_factory=WeakSet)
     started_at: int = field(default_factory=lambda: int(time.time()))

@@ -52,6 +52,7 @@ class AsyncLLM:
         name: of the checkpoint's folder.
         context_length: most tokens of one request, prompt and answer together.
         embedding_length: numbers of an embedding.
+        world: the ranks that the model is on.
         description: the model in a line.
         tokenizer: that of the checkpoint.
     """
@@ -60,6 +61,7 @@ class AsyncLLM:
         self.name = runtime.name
         self.context_length = runtime.engine.max_context
         self.embedding_length = runtime.model.args.dim
+        self.world = runtime.model.world
         self.description = describe(runtime.model, runtime.tokenizer, runtime.engine)
         self.tokenizer = runtime.tokenizer
         self._requests = RequestBuilder(runtime.tokenizer, self.context_length, note=note)
@@ -80,6 +82,10 @@ class AsyncLLM:
     def is_running(self) -> bool:
         """Whether the engine takes requests."""
         return self._engine.is_running
+
+    def give_up(self, error: str) -> None:
+        """End every request by an error and take no more; may be called from any thread."""
+        self._engine.give_up(error)
 
     @property
     def capacity(self) -> int:

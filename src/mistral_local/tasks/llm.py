@@ -249,10 +249,15 @@ def load(
     deterministic: bool = False,
     lora_path: str | Path | None = None,
     num_threads: int | None = None,
+    num_pipeline_ranks: int = 1,
+    expert_parallel: bool = False,
+    on_rank_loss: Callable[[str], None] | None = None,
     progress: Callable[[int, int, int], None] | None = None,
     note: Callable[[str], None] | None = None,
 ) -> LLM:
     """Load a checkpoint folder, ready to answer.
+
+    Under torchrun it returns on rank 0 only: the other ranks serve that one until it ends, and end then.
 
     Args:
         folder: as published; None takes the bundled demo checkpoint.
@@ -268,6 +273,9 @@ def load(
         lora_path: a native LoRA file to merge, with scaling 2.0.
         num_threads: CPU threads of this process, as torch.set_num_threads; None leaves them as they are.  Weights under
             64 MB run on one in any case.
+        num_pipeline_ranks, expert_parallel: how ranks share the model, as in Transformer.from_folder().
+        on_rank_loss: called by another thread when another rank cannot go on, a few seconds before this process is
+            ended; None says the cause on stderr.
         progress: called with (tensors done, tensors in all, bytes done).
         note: called with one-line notices.
 
@@ -287,6 +295,9 @@ def load(
         deterministic=deterministic,
         lora_path=lora_path,
         num_threads=num_threads,
+        num_pipeline_ranks=num_pipeline_ranks,
+        expert_parallel=expert_parallel,
+        on_rank_loss=on_rank_loss,
         progress=progress,
         note=note,
     )

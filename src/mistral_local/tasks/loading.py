@@ -11,6 +11,7 @@ import torch
 from mistral_local.config import NGRAM_GUESSES, EngineConfig, Speculation, parse_bytes
 from mistral_local.demo.locate import demo_checkpoint
 from mistral_local.engine.engine import Engine
+from mistral_local.engine.follower import Follower
 from mistral_local.errors import AdapterError, TokenizerError, UsageError
 from mistral_local.memory import in_words
 from mistral_local.model.transformer import Transformer
@@ -45,6 +46,9 @@ def load_runtime(
     deterministic: bool = False,
     lora_path: str | Path | None = None,
     num_threads: int | None = None,
+    num_pipeline_ranks: int = 1,
+    expert_parallel: bool = False,
+    on_rank_loss: Callable[[str], None] | None = None,
     progress: Callable[[int, int, int], None] | None = None,
     note: Callable[[str], None] | None = None,
 ) -> Runtime:
@@ -52,20 +56,37 @@ def load_runtime(
 
     Args:
         max_waiting: most sequences that wait for their turn; None means any number.
+        on_rank_loss: called by another thread when another rank cannot go on, a few seconds before this process is
+            ended; None says the cause on stderr.
+
+    Raises:
+        SystemExit: on every rank of torchrun but the first, when that one has ended, which is served until then.
     """
     _check_before_loading(num_threads, lora_path)
     kv_memory_bytes = None if kv_memory is None else parse_bytes(kv_memory)
     name = "mistral-local-demo" if folder is None else Path(folder).resolve().name
     folder = demo_checkpoint() if folder is None else Path(folder)
     note = note or (lambda _: None)
-    model = Transformer.from_folder(
-        folder, max_batch_size, device=device, dtype=parse_dtype(dtype), progress=progress, note=note
-    )
-    tokenizer = _load_tokenizer(folder, model, note)
     if num_threads is not None:
         torch.set_num_threads(num_threads)
+    model = Transformer.from_folder(
+        folder,
+        max_batch_size,
+        num_pipeline_ranks,
+        device=device,
+        dtype=parse_dtype(dtype),
+        expert_parallel=expert_parallel,
+        progress=progress,
+        note=note,
+    )
+    model.world.on_loss = on_rank_loss
     if lora_path is not None:
         model.load_lora(lora_path)
+    if model.world.is_follower:
+        model.world.ends_with_driver = True
+        Follower(model).serve()
+        raise SystemExit(0)
+    tokenizer = _load_tokenizer(folder, model, note)
     if max_context is None:
         max_context = model.args.context_length
         if not model.args.states_context:
