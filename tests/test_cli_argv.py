@@ -127,11 +127,11 @@ def test_the_flags_of_the_predecessor_keep_their_names():
 
 def test_the_set_of_flags_is_what_is_listed_here():
     assert list(flags_of(entry.CHAT.load_function())) == [
-        "model_path", "instruct", "prompt", "system", "max_tokens", "temperature", "top_p", "seed", "lora_path", "tools",
+        "model_path", "instruct", "prompt", "system", "max_tokens", "temperature", "top_p", "seed", "lora_path", "quantize", "tools",
             "python", "sandbox", "sandbox_python", "approve",
         "device", "dtype", "num_threads", "max_context", "kv_memory", "speculate",
         "num_pipeline_ranks", "expert_parallel", "stats", "json", "history", "color",
     ]  # fmt: skip
     assert list(flags_of(entry.DEMO.load_function())) == [
-        "model_path", "max_tokens", "temperature", "top_p", "seed", "lora_path", "device", "dtype", "num_threads", "num_pipeline_ranks", "expert_parallel",
+        "model_path", "max_tokens", "temperature", "top_p", "seed", "lora_path", "quantize", "device", "dtype", "num_threads", "num_pipeline_ranks", "expert_parallel",
     ]  # fmt: skip

@@ -85,7 +85,7 @@ def test_flags_reach_the_model(run, tmp_path):
     run(
         *["-i", str(tmp_path), "-p", "x", "-s", "be brief", "--max_tokens", "2", "--temperature", "0", "--top_p", "1"],
         *["--seed", "7", "--tools", str(tmp_path / "tools.json"), "--device", "cpu", "--dtype", "float32"],
-        *["--max_context", "50", "--lora_path", "l.safetensors", "--num_threads", "3"],
+        *["--max_context", "50", "--lora_path", "l.safetensors", "--num_threads", "3", "--quantize", "int8"],
         *["--kv_memory", "4GB", "--speculate", "ngram"],
     )
     messages, sent_tools, options = last_request()
@@ -97,7 +97,7 @@ def test_flags_reach_the_model(run, tmp_path):
     assert model.folder == tmp_path
     assert how == {
         "device": "cpu", "dtype": "float32", "max_context": 50, "lora_path": "l.safetensors", "num_threads": 3,
-        "kv_memory": "4GB", "speculate": "ngram", "num_pipeline_ranks": 1, "expert_parallel": False,
+        "kv_memory": "4GB", "speculate": "ngram", "num_pipeline_ranks": 1, "expert_parallel": False, "quantize": "int8",
     }  # fmt: skip
 
 

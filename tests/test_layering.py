@@ -34,7 +34,7 @@ ALLOWED = {
     "lora": {"args"},
     "main": {"model", "generate", "cli"},
     "bench": {"engine", "model", "sampling", "kvcache", "memory"},
-    "inspect": {"weights", "tokenizer", "tools", "tasks", "model", "parallel", "kvcache"},
+    "inspect": {"weights", "tokenizer", "tools", "tasks", "model", "parallel", "kvcache", "kernels"},
     "server": {"inspect", "tasks", "tools", "engine", "sampling"},
     "cli": {
         "inspect",

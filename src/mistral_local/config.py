@@ -2,13 +2,19 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from mistral_local.errors import UsageError
 
 Speculation = Literal["off", "ngram"]
-SandboxBackend = Literal["bubblewrap", "wasm"]
 """How tokens are guessed ahead: not at all, or by n-gram lookup in what the sequence holds."""
+
+QuantFormat = Literal["int8", "int4", "fp8"]
+"""What the matrices inside the blocks are rounded to."""
+
+QUANT_FORMATS: tuple[QuantFormat, ...] = get_args(QuantFormat)
+
+SandboxBackend = Literal["bubblewrap", "wasm"]
 
 NGRAM_GUESSES = 8
 """Most guesses per step by n-gram lookup, for whoever names no number."""

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from simple_parsing.helpers import Serializable
 
 from mistral_local.args.checks import check_float, check_int
-from mistral_local.errors import ParamsError
+from mistral_local.args.json_object import shown
+from mistral_local.config import QuantFormat
+from mistral_local.errors import ParamsError, UnsupportedCheckpointError
+
+FORMAT_OF: dict[str, QuantFormat] = {"fp8_e4m3": "fp8", "int8": "int8", "int4": "int4"}
+QUANTIZATION_VALUES: dict[str, tuple[str | None, ...]] = {
+    "qformat_weight": tuple(FORMAT_OF),
+    "qscheme_act": (None, "TENSOR", "NO_SCALES"),
+    "qscheme_weight": (None, "CHANNEL", "GROUP"),
+}
 
 
 @dataclass
@@ -23,6 +32,34 @@ class MoeArgs(Serializable):
                 f"moe.num_experts_per_tok: expected at most num_experts ({self.num_experts}), "
                 f"found {self.num_experts_per_tok}"
             )
+
+
+@dataclass
+class QuantizationArgs(Serializable):
+    """Quantized matrices inside the blocks: w = q * qscale_weight.
+
+    Attributes:
+        qformat_weight: fp8_e4m3 as published; int8 and int4 as written by `mistral-local quantize`.
+        qscheme_act: how published checkpoints round activations when they run in fp8; here activations are not rounded.
+        qscheme_weight: what a scale belongs to: a matrix if absent, as published; CHANNEL a row, GROUP some columns of a row.
+    """
+
+    qformat_weight: str
+    qscheme_act: str | None = None
+    qscheme_weight: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, allowed in QUANTIZATION_VALUES.items():
+            if getattr(self, name) not in allowed:
+                raise UnsupportedCheckpointError(
+                    f"quantization.{name}: expected {' or '.join(value for value in allowed if value)}, "
+                    f"found {shown(getattr(self, name))}"
+                )
+
+    @property
+    def format(self) -> QuantFormat:
+        """What `q` is."""
+        return FORMAT_OF[self.qformat_weight]
 
 
 @dataclass

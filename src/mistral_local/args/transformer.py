@@ -11,7 +11,7 @@ from mistral_local.args.context import DEFAULT_CONTEXT, published_family
 from mistral_local.args.fields import HARMLESS, HARMLESS_MOE, UNSUPPORTED, understood_fields
 from mistral_local.args.hf_config import in_hf_words, params_from_hf
 from mistral_local.args.json_object import read_object, shown
-from mistral_local.args.sections import LoraArgs, MoeArgs, VisionEncoderArgs
+from mistral_local.args.sections import LoraArgs, MoeArgs, QuantizationArgs, VisionEncoderArgs
 from mistral_local.args.window import Window, parse_window
 from mistral_local.errors import ParamsError, UnsupportedCheckpointError
 
@@ -63,6 +63,7 @@ class TransformerArgs(Serializable):
     tied_embeddings: bool = False
     max_seq_len: int | None = None
     max_position_embeddings: int | None = None
+    quantization: QuantizationArgs | None = None
 
     def __post_init__(self) -> None:
         if self.model_type != "transformer":
@@ -168,6 +169,8 @@ class TransformerArgs(Serializable):
         params = understood_fields(obj, known, HARMLESS)
         if "moe" in params:
             params["moe"] = _moe_from_params(params["moe"], hidden_dim=params.get("hidden_dim"))
+        if "quantization" in params:
+            params["quantization"] = _quantization_from_params(params["quantization"])
         required = [field.name for field in fields(cls) if field.default is MISSING]
         if missing := [name for name in required if name not in params]:
             raise ParamsError(f"{', '.join(missing)}: missing")
@@ -189,6 +192,18 @@ class TransformerArgs(Serializable):
             return cls.from_dict(params_from_hf(content) if file == hf else content)
         except (ParamsError, UnsupportedCheckpointError) as error:
             raise type(error)(f"{file}: {in_hf_words(str(error)) if file == hf else error}") from error
+
+
+def _quantization_from_params(section: object) -> QuantizationArgs:
+    if isinstance(section, QuantizationArgs):
+        return section
+    if not isinstance(section, dict):
+        raise ParamsError(f"quantization: expected an object, found {shown(section)}")
+    known = {field.name for field in fields(QuantizationArgs)}
+    params = understood_fields(section, known, {}, prefix="quantization.")
+    if "qformat_weight" not in params:
+        raise ParamsError("quantization.qformat_weight: missing")
+    return QuantizationArgs(**params)
 
 
 def _moe_from_params(section: object, *, hidden_dim: object) -> MoeArgs | None:

@@ -5,23 +5,30 @@ from mistral_local.bench.ceilings import Ceilings
 
 
 def decode_floor_s(
-    args: TransformerArgs, ceilings: Ceilings, *, batch_size: int, context: float, itemsize: int
+    args: TransformerArgs,
+    ceilings: Ceilings,
+    *,
+    batch_size: int,
+    context: float,
+    itemsize: int,
+    matrix_itemsize: float | None = None,
 ) -> float:
     """Seconds of one decode step.
 
     Args:
         context: mean number of tokens whose keys and values a sequence reads.
         itemsize: bytes per number, of weights and cache.
+        matrix_itemsize: the same of the matrices inside the blocks, if they are quantized.
 
     Of E experts with k chosen per token, a batch of B reads E * (1 - (1 - k / E)^B) on average.
     """
     attention, expert, head, num_experts, k = _parameters(args)
     hit = num_experts * (1 - (1 - k / num_experts) ** batch_size)
-    weights = args.n_layers * (attention + hit * expert) + head
-    cached = 2 * args.n_layers * args.n_kv_heads * args.head_dim * context * batch_size
+    weights = args.n_layers * (attention + hit * expert) * (matrix_itemsize or itemsize) + head * itemsize
+    cached = 2 * args.n_layers * args.n_kv_heads * args.head_dim * context * batch_size * itemsize
     active = args.n_layers * (attention + k * expert) + head
     flop = batch_size * (2 * active + 4 * args.n_layers * args.n_heads * args.head_dim * context)
-    return max((weights + cached) * itemsize / ceilings.read_bytes_per_s, flop / ceilings.flops)
+    return max((weights + cached) / ceilings.read_bytes_per_s, flop / ceilings.flops)
 
 
 def prefill_floor_s(args: TransformerArgs, ceilings: Ceilings, *, num_tokens: int, itemsize: int) -> float:

@@ -10,7 +10,7 @@ import torch
 
 from mistral_local.bench.ceilings import Ceilings, now
 from mistral_local.bench.floors import decode_floor_s, prefill_floor_s
-from mistral_local.config import EngineConfig
+from mistral_local.config import EngineConfig, QuantFormat
 from mistral_local.engine.engine import Engine
 from mistral_local.model.transformer import Transformer
 from mistral_local.sampling.params import SamplingParams
@@ -101,18 +101,23 @@ def measure_decode(
         batch_size=batch_size,
         context=prompt_tokens + new_tokens / 2,
         itemsize=model.dtype.itemsize,
+        matrix_itemsize=model.matrix_itemsize,
     )
     return Speed(batch_size / step_s, floor / step_s)
 
 
 def measure_loading(
-    folder: Path, *, device: torch.device | str | None, dtype: torch.dtype | None
+    folder: Path,
+    *,
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
+    quantize: QuantFormat | None = None,
 ) -> tuple[Transformer, LoadTime]:
     """Load a folder twice, so that its pages are cached, and time the second."""
     files = [*folder.glob("*.safetensors"), *folder.glob("*.pth")]
-    Transformer.from_folder(folder, device=device, dtype=dtype)
+    Transformer.from_folder(folder, device=device, dtype=dtype, quantize=quantize)
     start = now(torch.device("cpu"))
-    model = Transformer.from_folder(folder, device=device, dtype=dtype)
+    model = Transformer.from_folder(folder, device=device, dtype=dtype, quantize=quantize)
     stopwatch = Stopwatch(model, batch_size=1, prompt_tokens=1, new_tokens=1)
     stopwatch.run()
     loaded = now(model.device)

@@ -16,6 +16,7 @@ from mistral_local.bench.http_client import Client
 from mistral_local.bench.http_load import HttpLoad, measure_overhead
 from mistral_local.bench.load import Workload, measure_bookkeeping, measure_load
 from mistral_local.bench.measure import measure_decode, measure_loading, measure_prefill, peak_rss_bytes
+from mistral_local.config import QuantFormat
 from mistral_local.engine.model_runner import runs_on_one_thread
 from mistral_local.model.transformer import Transformer
 
@@ -29,11 +30,12 @@ def measure(
     new_tokens: int,
     repeats: int,
     device: str | None,
+    quantize: QuantFormat | None,
     note: Callable[[str], None],
 ) -> dict[str, Any]:
     """Measure a checkpoint; the result is plain data, and `note` hears what is being measured."""
     note("loading")
-    model, load = measure_loading(folder, device=device, dtype=None)
+    model, load = measure_loading(folder, device=device, dtype=None, quantize=quantize)
     note("the machine")
     before = measure_ceilings(model.device, model.dtype)
     note("prefill")
@@ -62,10 +64,17 @@ def measure(
 
 
 def measure_workload(
-    folder: Path, workload: Workload, *, name: str, max_num_seqs: int, max_guesses: int, device: str | None
+    folder: Path,
+    workload: Workload,
+    *,
+    name: str,
+    max_num_seqs: int,
+    max_guesses: int,
+    device: str | None,
+    quantize: QuantFormat | None,
 ) -> dict[str, Any]:
     """Serve a workload with a checkpoint; the result is plain data."""
-    model = Transformer.from_folder(folder, device=device)
+    model = Transformer.from_folder(folder, device=device, quantize=quantize)
     return {
         "conditions": _conditions(name, model)
         | asdict(workload)
@@ -174,6 +183,7 @@ def _conditions(name: str, model: Transformer) -> dict[str, Any]:
     return {
         "model": name,
         "dtype": str(model.dtype).removeprefix("torch."),
+        "quantized": model.quant_format,
         "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
         "cores": os.cpu_count(),
         "threads": 1 if runs_on_one_thread(model) else torch.get_num_threads(),

@@ -13,6 +13,7 @@ from mistral_local.cli.environment import server_key
 from mistral_local.cli.find_server import parse_address
 from mistral_local.cli.model_folder import find_model_folder
 from mistral_local.cli.server_process import serving_process
+from mistral_local.config import QuantFormat
 from mistral_local.demo.locate import demo_checkpoint
 from mistral_local.errors import UsageError
 
@@ -31,6 +32,7 @@ def run(
     new_tokens: int = 64,
     repeats: int = 3,
     device: str | None = None,
+    quantize: QuantFormat | None = None,
     output: str | None = None,
 ) -> None:
     """measure load time, prefill and decode, each as a share of this machine's own limit
@@ -43,6 +45,7 @@ def run(
         new_tokens: tokens per answer, at least 2.
         repeats: each figure is the median of so many runs, after one that does not count.
         device: cuda or cpu; cuda if there is one.
+        quantize: int8, int4 or fp8 rounds the weights first; without it they stay as stored.
         output: also write the figures and their conditions to this JSON file.
     """
     from mistral_local.bench.report import measure, table
@@ -60,6 +63,7 @@ def run(
             new_tokens=new_tokens,
             repeats=repeats,
             device=device,
+            quantize=quantize,
             note=console.note,
         )
     print(table(report))
@@ -77,6 +81,7 @@ def throughput(
     max_guesses: int = 0,
     seed: int = 0,
     device: str | None = None,
+    quantize: QuantFormat | None = None,
     output: str | None = None,
 ) -> None:
     """serve many requests of mixed lengths that come all at once
@@ -91,6 +96,7 @@ def throughput(
         max_guesses: tokens that n-gram lookup may guess per step; 0 does not speculate.
         seed: the same seed, the same requests.
         device: cuda or cpu; cuda if there is one.
+        quantize: int8, int4 or fp8 rounds the weights first; without it they stay as stored.
         output: also write the figures and their conditions to this JSON file.
     """
     _serve(
@@ -100,6 +106,7 @@ def throughput(
         max_num_seqs=max_num_seqs,
         max_guesses=max_guesses,
         device=device,
+        quantize=quantize,
         output=output,
     )
 
@@ -116,6 +123,7 @@ def serving(
     max_guesses: int = 0,
     seed: int = 0,
     device: str | None = None,
+    quantize: QuantFormat | None = None,
     output: str | None = None,
 ) -> None:
     """serve requests that arrive as a Poisson process
@@ -131,6 +139,7 @@ def serving(
         max_guesses: tokens that n-gram lookup may guess per step; 0 does not speculate.
         seed: the same seed, the same requests.
         device: cuda or cpu; cuda if there is one.
+        quantize: int8, int4 or fp8 rounds the weights first; without it they stay as stored.
         output: also write the figures and their conditions to this JSON file.
     """
     if rate <= 0:
@@ -142,6 +151,7 @@ def serving(
         max_num_seqs=max_num_seqs,
         max_guesses=max_guesses,
         device=device,
+        quantize=quantize,
         output=output,
     )
 

@@ -14,7 +14,7 @@ from mistral_local.cli.session import Session
 from mistral_local.cli.terminal_keys import silent_keyboard
 from mistral_local.cli.toolbox import Toolbox, open_toolbox
 from mistral_local.cli.writers import JsonWriter
-from mistral_local.config import SandboxBackend, Speculation
+from mistral_local.config import QuantFormat, SandboxBackend, Speculation
 from mistral_local.errors import UsageError
 from mistral_local.parallel.launch import find_launch
 from mistral_local.tasks.options import GenerationOptions
@@ -31,6 +31,7 @@ def chat(
     top_p: float = 0.8,
     seed: int | None = None,
     lora_path: str | None = None,
+    quantize: QuantFormat | None = None,
     tools: str | None = None,
     python: bool = False,
     sandbox: SandboxBackend = "bubblewrap",
@@ -61,6 +62,7 @@ def chat(
         top_p: sample from the likeliest tokens that make up this probability, above 0 and at most 1
         seed: whole number that makes the sampling repeatable
         lora_path: LoRA adapter (safetensors file) to merge into the weights
+        quantize: int8, int4 or fp8 rounds the weights while they are read; without it they stay as stored
         tools: FILE.py whose @tool functions the model may call, or a JSON file of tools as in the Mistral API, whose calls are shown and not run
         python: let the model run Python in the sandbox, by the tool exec_python
         sandbox: bubblewrap, or wasm where that cannot be; wasm is slower and lacks some of Python
@@ -95,6 +97,7 @@ def chat(
         "kv_memory": kv_memory,
         "speculate": speculate,
         "lora_path": lora_path,
+        "quantize": quantize,
         "num_pipeline_ranks": num_pipeline_ranks,
         "expert_parallel": expert_parallel,
     }

@@ -5,6 +5,7 @@ import contextlib
 from mistral_local.cli.console import Console
 from mistral_local.cli.loading import find_placement, follow, load_model
 from mistral_local.cli.session import options_by_name
+from mistral_local.config import QuantFormat
 from mistral_local.tasks.options import GenerationOptions
 
 PROMPTS = (
@@ -23,6 +24,7 @@ def demo(
     top_p: float = 0.8,
     seed: int | None = None,
     lora_path: str | None = None,
+    quantize: QuantFormat | None = None,
     device: str | None = None,
     dtype: str | None = None,
     num_threads: int | None = None,
@@ -38,6 +40,7 @@ def demo(
         top_p: sample from the likeliest tokens that make up this probability, above 0 and at most 1
         seed: whole number that makes the sampling repeatable
         lora_path: LoRA adapter (safetensors file) to merge into the weights
+        quantize: int8, int4 or fp8 rounds the weights while they are read; without it they stay as stored
         device: cpu, cuda, cuda:1 ...; without it cuda if there is one
         dtype: float32, bfloat16 or float16; without it as stored
         num_threads: CPU threads; without it as many as torch takes, and one for a tiny model
@@ -51,6 +54,7 @@ def demo(
         "device": device,
         "dtype": dtype,
         "lora_path": lora_path,
+        "quantize": quantize,
         "num_threads": num_threads,
         "max_batch_size": len(PROMPTS),
         "num_pipeline_ranks": num_pipeline_ranks,

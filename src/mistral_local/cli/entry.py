@@ -140,6 +140,14 @@ LOCAL = {
             ("mistral-local plan $M8x22B_DIR --gpus 8 --gpu_memory 80GB --context 8192 --batch 32", "for these GPUs"),
         ),
     ),
+    "quantize": Command(
+        name="mistral-local quantize",
+        target="mistral_local.cli.quantize:quantize",
+        examples=(
+            ("mistral-local quantize $M7B_DIR 7B-int8 int8", "a checkpoint of half the size, in a new folder"),
+            ("mistral-local quantize $M8x7B_DIR 8x7B-int4 int4", "of little more than a quarter"),
+        ),
+    ),
     "verify": Command(
         name="mistral-local verify",
         target="mistral_local.cli.verify:verify",

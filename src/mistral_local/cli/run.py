@@ -16,6 +16,7 @@ from mistral_local.cli.loading import find_placement
 from mistral_local.cli.program import check_program, run_program
 from mistral_local.cli.serve import default_temperature, load_app
 from mistral_local.clients.variables import client_variables
+from mistral_local.config import QuantFormat
 from mistral_local.errors import UsageError
 from mistral_local.server.settings import ServerSettings
 
@@ -38,6 +39,7 @@ def run(
     dtype: str | None = None,
     num_threads: int | None = None,
     lora_path: str | None = None,
+    quantize: QuantFormat | None = None,
     log_file: str | None = None,
 ) -> None:
     """run a program written for Mistral, OpenAI, Azure or Riza against this machine
@@ -56,6 +58,7 @@ def run(
         dtype: float32, bfloat16 or float16; without it as stored
         num_threads: CPU threads; without it as many as torch takes, and one for a tiny model
         lora_path: LoRA adapter (safetensors file) to merge into the weights
+        quantize: int8, int4 or fp8 rounds the weights while they are read; without it they stay as stored
         log_file: where the server that is started writes its log; without it nowhere
 
     Raises:
@@ -70,6 +73,7 @@ def run(
         "dtype": dtype,
         "num_threads": num_threads,
         "lora_path": lora_path,
+        "quantize": quantize,
     }
     of_own_server = {"DIR": model_path, "--temperature": temperature, "--log_file": log_file}
     of_own_server |= {f"--{name}": value for name, value in engine.items()}

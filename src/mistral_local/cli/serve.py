@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mistral_local.cli.console import Console
 from mistral_local.cli.environment import server_key
 from mistral_local.cli.loading import find_placement, follow, show_loading
-from mistral_local.config import Speculation
+from mistral_local.config import QuantFormat, Speculation
 from mistral_local.errors import RankLostError, UsageError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def serve(
     dtype: str | None = None,
     num_threads: int | None = None,
     lora_path: str | None = None,
+    quantize: QuantFormat | None = None,
     speculate: Speculation = "off",
     execute: bool = False,
     content_filter: bool = False,
@@ -70,6 +71,7 @@ def serve(
         dtype: float32, bfloat16 or float16; without it as stored
         num_threads: CPU threads; without it as many as torch takes, and one for a tiny model
         lora_path: LoRA adapter (safetensors file) to merge into the weights
+        quantize: int8, int4 or fp8 rounds the weights while they are read; without it they stay as stored
         speculate: ngram guesses words that occurred before and verifies them
         execute: run programs that clients send to /v1/execute, in the sandbox (Linux with bubblewrap)
         content_filter: let the model judge each prompt first, and refuse harmful ones as Azure does; only as good as the model
@@ -108,6 +110,7 @@ def serve(
         "kv_memory": kv_memory,
         "speculate": speculate,
         "lora_path": lora_path,
+        "quantize": quantize,
         "num_pipeline_ranks": num_pipeline_ranks,
         "expert_parallel": expert_parallel,
     }

@@ -10,8 +10,12 @@ import torch
 from torch import nn
 
 from mistral_local.args import TransformerArgs
+from mistral_local.config import QuantFormat
 from mistral_local.errors import UsageError
+from mistral_local.kernels.quantized import COLUMNS_MULTIPLE
+from mistral_local.kernels.quantized import quantize as quantize_weight
 from mistral_local.kernels.tensor_watch import TensorWatch
+from mistral_local.model.linear import Linear
 from mistral_local.model.parallelize import Decoder, parallelize
 from mistral_local.parallel.launch import find_launch
 from mistral_local.parallel.place import Place
@@ -20,6 +24,7 @@ from mistral_local.parallel.world import World, join_world, local_device
 from mistral_local.weights.checkpoint import open_checkpoint
 from mistral_local.weights.load import load_weights
 from mistral_local.weights.lora import merge_lora
+from mistral_local.weights.rounding import Rounding, quantized_slots
 from mistral_local.weights.slots import Slot
 
 
@@ -57,6 +62,7 @@ class ModelBase(nn.Module):
         dtype: torch.dtype | None = None,
         *,
         expert_parallel: bool = False,
+        quantize: QuantFormat | None = None,
         progress: Callable[[int, int, int], None] | None = None,
         note: Callable[[str], None] | None = None,
     ) -> Self:
@@ -71,6 +77,8 @@ class ModelBase(nn.Module):
             device: None takes CUDA if there is one, else the CPU; under torchrun LOCAL_RANK picks the GPU.
             dtype: None keeps what is stored.
             expert_parallel: let the ranks of a stage hold different experts, instead of a part of each.
+            quantize: round the matrices inside the blocks to this when they are read; never is more than one of them in memory
+                unrounded.
             progress: called with (tensors done, tensors in all, bytes done).
             note: called with one-line notices, such as which of two weight files was taken.
 
@@ -85,6 +93,9 @@ class ModelBase(nn.Module):
         args.max_batch_size = max_batch_size
         sharding = Sharding(args, Place(launch.rank, launch.world_size, num_pipeline_ranks), expert_parallel)
         sharding.check()
+        if args.quantization is not None and (quantize is not None or launch.world_size > 1):
+            what = "are quantized already" if quantize is not None else "cannot be divided over several processes yet"
+            raise UsageError(f"{folder}: the weights {what}")
         with torch.device("meta"):
             model = cls(args)
             if launch.world_size > 1:
@@ -94,14 +105,68 @@ class ModelBase(nn.Module):
             if note is not None:
                 for notice in checkpoint.notes:
                     note(notice)
-            load_weights(model, checkpoint, device=device, dtype=dtype, progress=progress)
+            load_weights(
+                model,
+                checkpoint,
+                device=device,
+                dtype=dtype,
+                rounding=Rounding(quantize, model.quantizable()) if quantize else None,
+                progress=progress,
+            )
         return model.eval().requires_grad_(False)
 
     def weight_slots(self) -> dict[str, Slot]:
         """Where each tensor of a native checkpoint goes: its published name -> parameter."""
         if self.slots is not None:
             return self.slots
-        return {name: Slot(name, tuple(parameter.shape)) for name, parameter in self.named_parameters()}
+        slots = {name: Slot(name, tuple(parameter.shape)) for name, parameter in self.named_parameters()}
+        return slots if self.args.quantization is None else quantized_slots(slots, self.args, self.quantizable())
+
+    def quantizable(self) -> set[str]:
+        """The matrices that may be quantized, by the names of their parameters: those of the blocks, but not the router."""
+        return {
+            f"{name}.weight"
+            for name, module in self.named_modules()
+            if isinstance(module, Linear) and name.startswith("layers.") and not name.endswith(".gate")
+            if module.in_features % COLUMNS_MULTIPLE == 0
+        }
+
+    @property
+    def quant_format(self) -> QuantFormat | None:
+        """What the matrices inside the blocks are quantized to, if they are."""
+        quantized = (module.quantized for module in self.modules() if isinstance(module, Linear))
+        return next((weight.format for weight in quantized if weight is not None), None)
+
+    @property
+    def matrix_itemsize(self) -> float:
+        """Bytes per number of the matrices inside the blocks, scales included."""
+        matrices = [module for name, module in self.named_modules() if f"{name}.weight" in self.quantizable()]
+        nbytes = sum(parameter.nbytes for module in matrices for parameter in module.parameters())
+        numbers = sum(cast(Linear, module).in_features * cast(Linear, module).out_features for module in matrices)
+        return nbytes / numbers if numbers else self.dtype.itemsize
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers in all weights, however many bits each has; the scales of quantized ones are none."""
+        of_module = (
+            module.weight.shape[0] * module.in_features
+            if isinstance(module, Linear)
+            else sum(parameter.numel() for parameter in module.parameters(recurse=False))
+            for module in self.modules()
+        )
+        return sum(of_module)
+
+    def quantize(self, quant_format: QuantFormat) -> None:
+        """Round the matrices inside the blocks, one after the other (arXiv:2210.17323 calls it round-to-nearest).
+
+        Raises:
+            UsageError: if they are quantized already.
+        """
+        for name in sorted(self.quantizable()):
+            linear = cast(Linear, self.get_submodule(name.removesuffix(".weight")))
+            if linear.quantized is not None:
+                raise UsageError("the weights are quantized already")
+            linear.take(quantize_weight(linear.weight, quant_format))
 
     def weights_version(self) -> int:
         """A number that changes when any weight has been replaced or written since the last call."""

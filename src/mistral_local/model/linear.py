@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mistral_local.kernels import native
 from mistral_local.kernels.packed_linear import LinearProduct
+from mistral_local.kernels.quantized import QuantizedWeight, quantized_linears, quantized_products
 
 
 class Linear(nn.Linear):
@@ -15,6 +16,18 @@ class Linear(nn.Linear):
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features, bias=False)
         self.product = LinearProduct()
+        self.scales: nn.Parameter | None
+        self.register_parameter("scales", None)
+
+    @property
+    def quantized(self) -> QuantizedWeight | None:
+        """The matrix, if it is quantized: `weight` holds its bits then."""
+        return None if self.scales is None else QuantizedWeight(self.weight, self.scales)
+
+    def take(self, weight: QuantizedWeight) -> None:
+        """Multiply by a quantized matrix from now on."""
+        self.weight = nn.Parameter(weight.data, requires_grad=False)
+        self.scales = nn.Parameter(weight.scales, requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, in] -> [T, out]."""
@@ -31,6 +44,9 @@ class Embedding(nn.Embedding):
 
 def linears(x: Tensor, *layers: Linear | Embedding) -> list[Tensor]:
     """Put x [T, in] through several layers at once, whose products may be one kernel: [T, out] of each."""
+    quantized = [layer.quantized for layer in layers if isinstance(layer, Linear) and layer.quantized is not None]
+    if quantized:
+        return quantized_linears(x, quantized)
     weights = [layer.weight for layer in layers]
     kernels = native.serving(x, *weights)
     if kernels is not None:
@@ -55,6 +71,10 @@ def grouped_linears(x: Tensor, group_sizes: list[int], *stacks: Sequence[Linear]
         for stack, output in zip(stacks, outputs, strict=True)
         for layer, rows, out in zip(stack, groups, torch.split(output, group_sizes), strict=True)
     ]
+    quantized = [(layer.quantized, rows, out) for layer, rows, out in products if layer.quantized is not None]
+    if quantized:
+        quantized_products(quantized)
+        return outputs
     weights = [layer.weight for layer, _, _ in products]
     few_each = max(group_sizes) <= native.MAX_ROWS
     kernels = native.serving(x, *weights, max_rows=len(x) if few_each else 0)

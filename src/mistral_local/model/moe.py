@@ -15,7 +15,7 @@ class MoeFeedForward(nn.Module):
     """Each token goes through its top-k experts, weighted by the softmax over those k logits (arXiv:2401.04088, 2.1).
 
     Tokens are sorted by expert, so that each expert is one product over its own rows.  On CUDA all experts are one
-    grouped product and the host never learns who goes where.
+    grouped product and the host never learns who goes where, unless they are quantized.
 
     Where only some experts are held (`hold`), the result is their share of the sum.
     """
@@ -46,7 +46,8 @@ class MoeFeedForward(nn.Module):
         group_sizes = (chosen[:, None] == torch.arange(len(self.experts), device=x.device)).sum(0)
         rows = x[order // k]
         mixed = torch.empty_like(rows)
-        mixed[order] = self._grouped(rows, group_sizes) if x.is_cuda else self._one_by_one(rows, group_sizes)
+        is_one_product = x.is_cuda and self.gate.weight.dtype == next(self.experts.parameters()).dtype
+        mixed[order] = self._grouped(rows, group_sizes) if is_one_product else self._one_by_one(rows, group_sizes)
         return (mixed.view(-1, k, x.shape[-1]) * weights[..., None].to(x.dtype)).sum(1)
 
     def _one_by_one(self, rows: Tensor, group_sizes: Tensor) -> Tensor:

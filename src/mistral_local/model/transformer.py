@@ -136,7 +136,11 @@ class Transformer(ModelBase):
         Returns:
             Whether anything was packed.
         """
-        products = [(module.product, module.weight) for module in self.modules() if isinstance(module, Linear)]
+        products = [
+            (module.product, module.weight)
+            for module in self.modules()
+            if isinstance(module, Linear) and module.quantized is None
+        ]
         if self.output is None:
             products.append((self.tok_embeddings.product, self.tok_embeddings.weight))
         free = free_bytes(self.device)

@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 
 import torch
 
-from mistral_local.config import Speculation
+from mistral_local.config import QuantFormat, Speculation
 from mistral_local.engine.engine import Engine
 from mistral_local.errors import RequestError
 from mistral_local.model.transformer import Transformer
@@ -247,6 +247,7 @@ def load(
     kv_memory: str | int | None = None,
     speculate: Speculation = "off",
     deterministic: bool = False,
+    quantize: QuantFormat | None = None,
     lora_path: str | Path | None = None,
     num_threads: int | None = None,
     num_pipeline_ranks: int = 1,
@@ -270,7 +271,8 @@ def load(
         speculate: "ngram" guesses tokens that the request or the answer holds already, and verifies them in the same
             step; the text is the same, and edits of code are faster.
         deterministic: the same bits for a request whatever else runs; bfloat16 on a CPU only.
-        lora_path: a native LoRA file to merge, with scaling 2.0.
+        quantize: "int8", "int4" or "fp8" rounds the matrices inside the blocks while they are read (docs/quantization.md).
+        lora_path: a native LoRA file to merge, with scaling 2.0; before anything is rounded.
         num_threads: CPU threads of this process, as torch.set_num_threads; None leaves them as they are.  Weights under
             64 MB run on one in any case.
         num_pipeline_ranks, expert_parallel: how ranks share the model, as in Transformer.from_folder().
@@ -293,6 +295,7 @@ def load(
         kv_memory=kv_memory,
         speculate=speculate,
         deterministic=deterministic,
+        quantize=quantize,
         lora_path=lora_path,
         num_threads=num_threads,
         num_pipeline_ranks=num_pipeline_ranks,

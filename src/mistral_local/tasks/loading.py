@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from mistral_local.config import NGRAM_GUESSES, EngineConfig, Speculation, parse_bytes
+from mistral_local.config import NGRAM_GUESSES, QUANT_FORMATS, EngineConfig, QuantFormat, Speculation, parse_bytes
 from mistral_local.demo.locate import demo_checkpoint
 from mistral_local.engine.engine import Engine
 from mistral_local.engine.follower import Follower
@@ -44,6 +44,7 @@ def load_runtime(
     kv_memory: str | int | None = None,
     speculate: Speculation = "off",
     deterministic: bool = False,
+    quantize: QuantFormat | None = None,
     lora_path: str | Path | None = None,
     num_threads: int | None = None,
     num_pipeline_ranks: int = 1,
@@ -62,7 +63,7 @@ def load_runtime(
     Raises:
         SystemExit: on every rank of torchrun but the first, when that one has ended, which is served until then.
     """
-    _check_before_loading(num_threads, lora_path)
+    _check_before_loading(num_threads, lora_path, quantize)
     kv_memory_bytes = None if kv_memory is None else parse_bytes(kv_memory)
     name = "mistral-local-demo" if folder is None else Path(folder).resolve().name
     folder = demo_checkpoint() if folder is None else Path(folder)
@@ -76,12 +77,15 @@ def load_runtime(
         device=device,
         dtype=parse_dtype(dtype),
         expert_parallel=expert_parallel,
+        quantize=quantize if lora_path is None else None,
         progress=progress,
         note=note,
     )
     model.world.on_loss = on_rank_loss
     if lora_path is not None:
         model.load_lora(lora_path)
+        if quantize is not None:
+            model.quantize(quantize)
     if model.world.is_follower:
         model.world.ends_with_driver = True
         Follower(model).serve()
@@ -110,14 +114,19 @@ def load_runtime(
 def describe(model: Transformer, tokenizer: Tokenizer, engine: Engine) -> str:
     """A loaded model in a line: size, dtype, device, tokenizer, context."""
     args = model.args
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    num_parameters = model.num_parameters
     experts = f", {args.moe.num_experts} experts" if args.moe else ""
     return (
         f"{_short(num_parameters)} parameters, {args.n_layers} layers{experts}, "
-        f"{str(model.dtype).removeprefix('torch.')} on {model.device}, "
+        f"{_quantization(model)}{str(model.dtype).removeprefix('torch.')} on {model.device}, "
         f"tokenizer {tokenizer.version}, context {engine.max_context} tokens, "
         f"KV cache {engine.kv_tokens} tokens ({in_words(engine.kv_bytes)})"
     )
+
+
+def _quantization(model: Transformer) -> str:
+    quant_format = model.quant_format
+    return "" if quant_format is None else f"{quant_format} weights, "
 
 
 def _load_tokenizer(folder: Path, model: Transformer, note: Callable[[str], None]) -> Tokenizer:
@@ -132,10 +141,12 @@ def _load_tokenizer(folder: Path, model: Transformer, note: Callable[[str], None
     return tokenizer
 
 
-def _check_before_loading(num_threads: int | None, lora_path: str | Path | None) -> None:
+def _check_before_loading(num_threads: int | None, lora_path: str | Path | None, quantize: str | None) -> None:
     """Refuse at once what would be found only after the weights were read."""
     if num_threads is not None and num_threads < 1:
         raise UsageError(f"num_threads: expected at least 1, got {num_threads}")
+    if quantize is not None and quantize not in QUANT_FORMATS:
+        raise UsageError(f"quantize: expected {', '.join(QUANT_FORMATS)}, got {quantize!r}")
     if lora_path is not None and not Path(lora_path).is_file():
         raise AdapterError(f"{lora_path}: no such file")
 

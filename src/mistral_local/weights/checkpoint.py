@@ -22,6 +22,10 @@ IGNORED = frozenset({"rope.freqs"})
 """Tensors of old checkpoints that are computed from params.json."""
 
 
+ACTIVATION_SCALE = ".qscale_act"
+"""Scales for rounding activations to fp8, beside the weights of published fp8 checkpoints; activations are not rounded here."""
+
+
 @dataclass(frozen=True, slots=True)
 class CheckpointTensor:
     """A tensor by its native name, and how it is made from a stored one."""
@@ -123,7 +127,7 @@ def open_checkpoint(folder: Path | str, args: TransformerArgs) -> Checkpoint:
     if layout.hugging_face:
         origins = native_origins(stored.values(), args)
     else:
-        origins = {name: Origin(name) for name in stored if name not in IGNORED}
+        origins = {name: Origin(name) for name in stored if name not in IGNORED and not name.endswith(ACTIVATION_SCALE)}
     tensors = {
         name: CheckpointTensor(name, origin.shape(stored[origin.stored].shape), stored[origin.stored], origin)
         for name, origin in origins.items()

@@ -30,7 +30,11 @@ def check_tensors(checkpoint: Checkpoint, slots: dict[str, Slot]) -> None:
         extra = []
     both = [(tensors[name], slot) for name, slot in slots.items() if name in tensors]
     shapes = [f"{t.name} (expected {slot.shape}, found {t.shape})" for t, slot in both if t.shape != slot.shape]
-    dtypes = [f"{t.name} ({t.stored.dtype_name})" for t, _ in both if t.dtype not in LOADABLE_DTYPES]
+    dtypes = [
+        f"{t.name} ({t.stored.dtype_name})"
+        for t, slot in both
+        if t.dtype not in (LOADABLE_DTYPES if slot.dtype is None else (slot.dtype,))
+    ]
     problems = [
         f"{kind} {_named(names)}"
         for kind, names in (

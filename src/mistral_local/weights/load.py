@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from mistral_local.errors import OutOfMemoryError, UsageError
+from mistral_local.kernels.quantized import expand_scales
 from mistral_local.memory import free_bytes, in_words, is_out_of_memory
 from mistral_local.parallel.rules import ROWS
 from mistral_local.weights.checkpoint import Checkpoint
 from mistral_local.weights.compare import check_tensors
+from mistral_local.weights.rounding import Rounding
 from mistral_local.weights.slots import HasSlots, Slot
 from mistral_local.weights.stored import LOADABLE_DTYPES
 
@@ -23,6 +25,7 @@ def load_weights(
     *,
     device: torch.device | str,
     dtype: torch.dtype | None = None,
+    rounding: Rounding | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Fill every slot that the model holds; each tensor, or part of one, goes from the mapped file to its device once.
@@ -33,6 +36,7 @@ def load_weights(
     Args:
         model: parameters on the meta device; they are replaced, and only when all tensors have been read.
         dtype: of all parameters; None takes the one that most bytes are stored in.
+        rounding: what to quantize; each tensor is rounded on its device before the next one is read.
         progress: called after each tensor with (tensors done, tensors in all, bytes done).
 
     Raises:
@@ -47,14 +51,14 @@ def load_weights(
         raise UsageError(
             f"dtype: expected float32, bfloat16, float16 or float64, got {str(dtype).removeprefix('torch.')}"
         )
-    needed = _needed_bytes(checkpoint, slots, device, dtype)
+    needed = _needed_bytes(checkpoint, slots, device, dtype, rounding)
     available = free_bytes(device)
     if available is not None and needed > available:
         raise OutOfMemoryError(
             f"{checkpoint.folder}: the weights need {in_words(needed)} on {device}, {in_words(available)} are free"
         )
     try:
-        parameters = _read_parameters(model, checkpoint, slots, device, dtype, progress)
+        parameters = _read_parameters(checkpoint, slots, device, dtype, rounding, progress)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -67,11 +71,11 @@ def load_weights(
 
 
 def _read_parameters(
-    model: HasSlots,
     checkpoint: Checkpoint,
     slots: dict[str, Slot],
     device: torch.device,
     dtype: torch.dtype,
+    rounding: Rounding | None,
     progress: Progress | None,
 ) -> dict[str, Tensor]:
     parameters: dict[str, Tensor] = {}
@@ -81,19 +85,38 @@ def _read_parameters(
         tensor = checkpoint.read(name, slot.part)
         nbytes += tensor.nbytes
         # Made contiguous first, columns of a matrix cross to another device in one copy.
-        parameters[parameter] = tensor.contiguous().to(device).to(dtype)
+        tensor = tensor.contiguous().to(device)
+        if slot.scales_of is not None:
+            parameters[parameter] = expand_scales(tensor, *slot.scales_of)
+        elif slot.dtype is not None:
+            parameters[parameter] = tensor
+        else:
+            tensor = tensor.to(dtype)
+            parameters |= {parameter: tensor} if rounding is None else rounding.apply(parameter, tensor)
         if progress is not None:
             progress(done, len(held), nbytes)
     return parameters
 
 
-def _needed_bytes(checkpoint: Checkpoint, slots: dict[str, Slot], device: torch.device, dtype: torch.dtype) -> int:
+def _needed_bytes(
+    checkpoint: Checkpoint,
+    slots: dict[str, Slot],
+    device: torch.device,
+    dtype: torch.dtype,
+    rounding: Rounding | None,
+) -> int:
     """Bytes to allocate on the device: all of it, but on a CPU not what stays a view of the file."""
 
     def stays_mapped(name: str, slot: Slot) -> bool:
         tensor = checkpoint.tensors[name]
         is_contiguous = slot.part is None or slot.part.dim == ROWS
-        return device.type == "cpu" and tensor.dtype == dtype and not tensor.origin.heads and is_contiguous
+        is_kept = tensor.dtype == (dtype if slot.dtype is None else slot.dtype)
+        return device.type == "cpu" and is_kept and not tensor.origin.heads and is_contiguous
 
-    held = {name: slot for name, slot in slots.items() if slot.parameter is not None}
-    return dtype.itemsize * sum(prod(slot.held_shape) for name, slot in held.items() if not stays_mapped(name, slot))
+    def nbytes(name: str, slot: Slot) -> int:
+        quantized = None if rounding is None else rounding.nbytes(slot)
+        if quantized is not None:
+            return quantized
+        return 0 if stays_mapped(name, slot) else prod(slot.held_shape) * (slot.dtype or dtype).itemsize
+
+    return sum(nbytes(name, slot) for name, slot in slots.items() if slot.parameter is not None)

@@ -87,6 +87,8 @@ def _read_pairs(path: Path, model: HasSlots) -> dict[str, _Pair]:
         target = model.get_parameter(slot.parameter).detach()
         if target.device.type == "meta":
             raise AdapterError(f"{path}: the model has no weights yet; load them first")
+        if target.dtype not in LOADABLE_DTYPES:
+            raise AdapterError(f"{path}: the weights are quantized; merge the adapter first, and quantize then")
         pairs[name] = _read_pair(path, file, stored, target, slot.part)
     return pairs
 

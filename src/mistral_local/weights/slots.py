@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import nn
 
 from mistral_local.parallel.rules import Part
@@ -16,11 +17,15 @@ class Slot:
         parameter: name of a parameter of the model; None for a tensor that only other ranks hold.
         shape: of the tensor.
         part: what of it the parameter is; None for all of it.
+        dtype: as which it must be stored, and is kept; None takes any float type, and gives it the model's.
+        scales_of: (out, in) of the quantized matrix whose scales these are.
     """
 
     parameter: str | None
     shape: tuple[int, ...]
     part: Part | None = None
+    dtype: torch.dtype | None = None
+    scales_of: tuple[int, int] | None = None
 
     @property
     def held_shape(self) -> tuple[int, ...]:

@@ -1,0 +1,152 @@
+"""Matrices of few bits per number, and products with them.
+
+Weight-only: what is multiplied are the numbers that the bits stand for, in the dtype of the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from mistral_local.config import QuantFormat
+from mistral_local.kernels import native
+
+INT4_GROUP = 128
+"""Columns that share a scale in int4."""
+
+COLUMNS_MULTIPLE = 32
+"""A matrix whose rows are no multiple of this stays as it is."""
+
+E4M3_MAX = 448.0
+INT4_CLIPS = tuple(1 - 0.04 * step for step in range(11))
+"""How much of the largest number of a group is kept, of which the one with the least squared error is taken."""
+
+MAX_ROWS_PACKED = 64
+"""On a CPU, products of more rows than this unpack the matrix first."""
+
+
+DATA_DTYPES: dict[QuantFormat, torch.dtype] = {"int8": torch.int8, "int4": torch.uint8, "fp8": torch.float8_e4m3fn}
+BITS: dict[QuantFormat, int] = {"int8": 8, "int4": 4, "fp8": 8}
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedWeight:
+    """A matrix [out, in], where w = q * scale of its row and group of columns.
+
+    Attributes:
+        data: q.  int8: [out, in] int8.  fp8: [out, in] float8_e4m3fn.  int4: [out, in / 2] uint8 holding q + 8 in 0 .. 15;
+            of each 32 columns the lower halves of 16 bytes are the first 16, the upper halves the others.
+        scales: [out, groups] fp32.
+    """
+
+    data: Tensor
+    scales: Tensor
+
+    @property
+    def format(self) -> QuantFormat:
+        return next(name for name, dtype in DATA_DTYPES.items() if dtype == self.data.dtype)
+
+    @property
+    def in_features(self) -> int:
+        return self.data.shape[1] * (2 if self.format == "int4" else 1)
+
+    @property
+    def group(self) -> int:
+        """Columns that share a scale."""
+        return self.in_features // self.scales.shape[1]
+
+
+def empty_quantized(out_features: int, in_features: int, quant_format: QuantFormat, num_groups: int) -> QuantizedWeight:
+    """Room for a matrix, on the current device."""
+    return QuantizedWeight(
+        torch.empty(out_features, in_features * BITS[quant_format] // 8, dtype=DATA_DTYPES[quant_format]),
+        torch.empty(out_features, num_groups),
+    )
+
+
+def num_groups(in_features: int, quant_format: QuantFormat) -> int:
+    """How many scales quantize() gives a row."""
+    return in_features // INT4_GROUP if quant_format == "int4" and in_features % INT4_GROUP == 0 else 1
+
+
+def expand_scales(scales: Tensor, out_features: int, in_features: int) -> Tensor:
+    """Scales of a whole matrix [], of rows [out, 1], of groups [out, G] or of blocks [ceil(out / B), in / B] -> [out, G] fp32."""
+    if scales.numel() == 1:
+        return scales.float().reshape(1, 1).expand(out_features, 1).contiguous()
+    if scales.shape[0] != out_features:
+        block = -(-out_features // scales.shape[0])
+        scales = scales.repeat_interleave(block, dim=0)[:out_features]
+    return scales.float().contiguous()
+
+
+def quantize(weight: Tensor, quant_format: QuantFormat) -> QuantizedWeight:
+    """Round a matrix [out, in] to int8 or fp8 with a scale per row, or to int4 with a scale per INT4_GROUP columns.
+
+    Args:
+        weight: finite, in a multiple of COLUMNS_MULTIPLE; int4 groups are as long as a row that INT4_GROUP does not divide.
+    """
+    if quant_format == "int4":
+        return _quantize_int4(weight)
+    w = weight.float()
+    largest = w.abs().amax(dim=1, keepdim=True)
+    limit = 127.0 if quant_format == "int8" else E4M3_MAX
+    scales = torch.where(largest > 0, largest / limit, 1.0)
+    q = w / scales
+    data = q.round().to(torch.int8) if quant_format == "int8" else q.to(torch.float8_e4m3fn)
+    return QuantizedWeight(data, scales)
+
+
+def _quantize_int4(weight: Tensor) -> QuantizedWeight:
+    rows, columns = weight.shape
+    group = columns // num_groups(columns, "int4")
+    w = weight.float().view(rows, -1, group)
+    largest = w.abs().amax(dim=2, keepdim=True)
+    best = torch.full_like(largest, torch.inf)
+    scales = torch.ones_like(largest)
+    for clip in INT4_CLIPS:
+        tried = torch.where(largest > 0, largest * clip / 7.5, 1.0)
+        error = (w - (w / tried).round_().clamp_(-8, 7).mul_(tried)).square_().sum(dim=2, keepdim=True)
+        scales = torch.where(error < best, tried, scales)
+        best = torch.minimum(best, error)
+    q = (w / scales).round_().clamp_(-8, 7).add_(8).to(torch.uint8).view(rows, -1, 2, 16)
+    return QuantizedWeight((q[:, :, 0] | q[:, :, 1] << 4).flatten(1), scales[:, :, 0].contiguous())
+
+
+def dequantize(weight: QuantizedWeight, dtype: torch.dtype) -> Tensor:
+    """The matrix [out, in] that the bits stand for."""
+    if weight.format == "int4":
+        chunks = weight.data.view(weight.data.shape[0], -1, 1, 16)
+        q = torch.cat([chunks & 15, chunks >> 4], dim=2).flatten(1).float() - 8
+    else:
+        q = weight.data.float()
+    groups = weight.scales.shape[1]
+    return (q.view(q.shape[0], groups, -1) * weight.scales[:, :, None]).view(q.shape).to(dtype)
+
+
+def quantized_linears(x: Tensor, weights: Sequence[QuantizedWeight]) -> list[Tensor]:
+    """x [T, in] times the transpose of each weight [out, in]: [T, out] of each, in the dtype of x."""
+    outputs = [x.new_empty(x.shape[0], weight.data.shape[0]) for weight in weights]
+    quantized_products([(weight, x, y) for weight, y in zip(weights, outputs, strict=True)])
+    return outputs
+
+
+def quantized_products(products: Sequence[tuple[QuantizedWeight, Tensor, Tensor]]) -> None:
+    """y = x w^T for each (w, x [T, in], y [T, out])."""
+    x = products[0][1]
+    kernels = native.serving(x, max_rows=MAX_ROWS_PACKED * len(products))
+    if kernels is None or any(rows.shape[0] > MAX_ROWS_PACKED for _, rows, _ in products):
+        for weight, rows, y in products:
+            y.copy_(linear(rows, _unpacked(weight, rows)))
+        return
+    kernels.multiply_quantized([(w.data, w.scales, rows.contiguous(), y, w.group) for w, rows, y in products])
+
+
+def _unpacked(weight: QuantizedWeight, like: Tensor) -> Tensor:
+    kernels = native.native_kernels() if like.is_cpu and like.dtype is torch.bfloat16 else None
+    if kernels is None:
+        return dequantize(weight, like.dtype)
+    return kernels.widen_quantized(weight.data, weight.scales, weight.in_features)

@@ -1,0 +1,66 @@
+"""Quantized weights in files, and rounding while reading."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+
+from torch import Tensor
+
+from mistral_local.args import TransformerArgs
+from mistral_local.config import QuantFormat
+from mistral_local.kernels.quantized import BITS, DATA_DTYPES, num_groups, quantize
+from mistral_local.weights.slots import Slot
+
+SCALES, STORED_SCALES = ".scales", ".qscale_weight"
+"""What the scales of NAME.weight are called in a model, and in a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rounding:
+    """Which parameters are quantized when they are read."""
+
+    format: QuantFormat
+    parameters: set[str]
+
+    def apply(self, parameter: str, tensor: Tensor) -> dict[str, Tensor]:
+        """A tensor as the model holds it: itself, or its bits and their scales."""
+        if parameter not in self.parameters:
+            return {parameter: tensor}
+        quantized = quantize(tensor, self.format)
+        return {parameter: quantized.data, scales_name(parameter): quantized.scales}
+
+    def nbytes(self, slot: Slot) -> int | None:
+        """Bytes of a parameter that is quantized; None of others."""
+        if slot.parameter not in self.parameters:
+            return None
+        rows, columns = slot.held_shape
+        return prod(slot.held_shape) * BITS[self.format] // 8 + 4 * rows * num_groups(columns, self.format)
+
+
+def scales_name(parameter: str) -> str:
+    """layers.0.attention.wq.weight -> layers.0.attention.wq.scales."""
+    return parameter.removesuffix(".weight") + SCALES
+
+
+def quantized_slots(slots: dict[str, Slot], args: TransformerArgs, quantizable: set[str]) -> dict[str, Slot]:
+    """The slots of a checkpoint whose matrices are quantized, from those of the same model in floats.
+
+    Format of published fp8 checkpoints: NAME.weight in float8_e4m3fn beside NAME.qscale_weight, one number;
+    w = q * qscale_weight.  `mistral-local quantize` writes int8 and int4 (q as in QuantizedWeight) and scales per row or group.
+    """
+    assert args.quantization is not None
+    quant_format, scheme = args.quantization.format, args.quantization.qscheme_weight
+    result = {}
+    for name, slot in slots.items():
+        if slot.parameter not in quantizable:
+            result[name] = slot
+            continue
+        rows, columns = slot.shape
+        shape = (rows, columns * BITS[quant_format] // 8)
+        scales = () if scheme is None else (rows, num_groups(columns, quant_format) if scheme == "GROUP" else 1)
+        result[name] = replace(slot, shape=shape, dtype=DATA_DTYPES[quant_format])
+        result[name.removesuffix(".weight") + STORED_SCALES] = Slot(
+            scales_name(slot.parameter), scales, scales_of=(rows, columns)
+        )
+    return result
