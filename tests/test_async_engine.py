@@ -138,7 +138,7 @@ def test_leaving_ends_what_still_runs_and_later_calls_are_refused(engine: Engine
             stream = await running.add([1], SamplingParams(max_tokens=60))
         assert [token async for token in stream] == stream.sequence.new_tokens
         assert stream.sequence.finish_reason in ("aborted", "length")
-        with pytest.raises(MistralLocalError, match="the engine is closed"):
+        with pytest.raises(MistralLocalError, match="the engine does not run"):
             await running.add([1], PARAMS)
 
     asyncio.run(main())

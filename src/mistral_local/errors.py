@@ -22,6 +22,7 @@ MistralLocalError                exit code 1  something failed while running
 ├── DiskSpaceError                          1  the disk is full, or would be
 ├── DownloadBusyError                       1  another process downloads to the same folder
 ├── EngineBusyError                         1  too many requests wait already
+├── EngineClosedError                       1  the engine was stopped, or has died
 ├── SandboxError                            1  a program could not be run in the sandbox
 │   └── SandboxUnavailableError                there is no sandbox on this machine; nothing was run
 ├── RankLostError                           1  another rank under torchrun cannot go on
@@ -140,6 +141,10 @@ class DownloadBusyError(MistralLocalError):
 
 class EngineBusyError(MistralLocalError):
     """Too many requests wait already; the same request may succeed later."""
+
+
+class EngineClosedError(MistralLocalError):
+    """The engine takes no more sequences: it was stopped, or has died."""
 
 
 class SandboxError(MistralLocalError):

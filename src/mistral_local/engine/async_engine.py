@@ -16,7 +16,7 @@ from typing import Any, Self
 from mistral_local.engine.engine import Engine
 from mistral_local.engine.sequence import Sequence
 from mistral_local.engine.stats import EngineStats
-from mistral_local.errors import MistralLocalError, RankLostError
+from mistral_local.errors import EngineClosedError, MistralLocalError, RankLostError
 from mistral_local.sampling.params import SamplingParams
 
 _log = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ class AsyncEngine:
 
         Raises:
             RequestError, OutOfMemoryError, EngineBusyError: as Engine.add.
-            MistralLocalError: if the engine is closed.
+            EngineClosedError: if the engine was stopped, or has died.
         """
         loop = asyncio.get_running_loop()
         future = self._submit(lambda: self._open(prompt, params, loop))
@@ -182,7 +182,7 @@ class AsyncEngine:
 
     def abort(self, stream: TokenStream) -> None:
         """End a sequence within one step; nothing happens if it has ended.  May be called from any thread."""
-        if self._is_open and not stream.sequence.is_finished:
+        if self.is_running and not stream.sequence.is_finished:
             self._submit(lambda: self._close(stream))
 
     def give_up(self, error: str) -> None:
@@ -194,9 +194,7 @@ class AsyncEngine:
         for stream in list(self._streams):
             stream.sequence.finish("error", error)
             stream.send_news()
-        with contextlib.suppress(queue.Empty):
-            while asked := self._calls.get_nowait():
-                asked[1].set_exception(RankLostError(error))
+        self._refuse_calls()
 
     async def stats(self) -> EngineStats:
         """The numbers of now."""
@@ -204,13 +202,26 @@ class AsyncEngine:
 
     def _submit(self, call: Callable[[], Any]) -> Future[Any]:
         """Let the engine's thread make a call between two steps."""
-        if not self._is_open:
-            raise MistralLocalError("the engine is closed")
-        if self._lost is not None:
-            raise RankLostError(self._lost)
         future: Future[Any] = Future()
         self._calls.put((call, future))
+        if not self.is_running:
+            self._refuse_calls()
         return future
+
+    def _refuse_calls(self) -> None:
+        """Let nobody wait for an engine that does not run; the word to its thread to end stays."""
+        is_told_to_end = False
+        while not self._calls.empty():
+            with contextlib.suppress(queue.Empty):
+                asked = self._calls.get_nowait()
+                is_told_to_end |= asked is None
+                if asked is not None and asked[1].set_running_or_notify_cancel():
+                    asked[1].set_exception(self._why_not())
+        if is_told_to_end:
+            self._calls.put(None)
+
+    def _why_not(self) -> MistralLocalError:
+        return EngineClosedError("the engine does not run") if self._lost is None else RankLostError(self._lost)
 
     def _abort_unwanted(self, future: Future[TokenStream]) -> None:
         if not future.cancelled() and future.exception() is None:
@@ -219,12 +230,16 @@ class AsyncEngine:
     # From here on everything runs on the engine's thread.
 
     def _work(self) -> None:
-        while self._answer_calls():
-            if self._engine.has_work:
-                self._step()
-        for stream in self._streams:
-            self._engine.abort(stream.sequence)
-        send_all_news(self._streams)
+        try:
+            while self._answer_calls():
+                if self._engine.has_work:
+                    self._step()
+        finally:  # whatever ended it, nobody is left waiting
+            self._is_open = False
+            for stream in self._streams:
+                self._engine.abort(stream.sequence)
+            send_all_news(self._streams)
+            self._refuse_calls()
 
     def _answer_calls(self) -> bool:
         """Make the calls that came meanwhile, waiting for one if there is nothing to step; False when closing."""

@@ -13,7 +13,7 @@
 | 422    | a field of the body has the wrong type or value                            |
 | 429    | too many requests wait; Retry-After says when to come again                |
 | 500    | a bug of ours, or weights whose numbers go wrong                           |
-| 503    | the server is shutting down, or out of memory                              |
+| 503    | the server is shutting down, its engine has died, or it is out of memory   |
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ from starlette.exceptions import HTTPException
 
 from mistral_local.errors import (
     EngineBusyError,
+    EngineClosedError,
     MistralLocalError,
     OutOfMemoryError,
     PromptTooLongError,
+    RankLostError,
     RequestError,
     SandboxUnavailableError,
 )
@@ -100,6 +102,8 @@ def error_of(error: MistralLocalError) -> ApiError:
             return ApiError(400, message)
         case EngineBusyError():
             return ApiError(429, message, headers={"Retry-After": str(RETRY_AFTER_S)})
+        case EngineClosedError() | RankLostError():
+            return ApiError(503, message)
         case OutOfMemoryError():
             return ApiError(503, message, code="out_of_memory", headers={"Retry-After": str(RETRY_AFTER_S)})
         case SandboxUnavailableError():
