@@ -35,7 +35,7 @@ class Planted:
 
     def hidden(self, batch: Batch, cache: Any) -> Tensor:
         ids = batch.input_ids.tolist()
-        spans = [ids[span.query_start : span.query_start + span.query_len] for span in batch.attention.spans]
+        spans = [ids[span.query_start : span.query_start + span.query_len] for span in batch.attention[0].spans]
         self.steps.append([self._key(self._tokenizer.decode(span)) for span in spans])
         return self._hidden(batch, cache)
 

@@ -27,7 +27,7 @@ ROUTES = [
 def filtering() -> Iterator[tuple[Live, Planted, Labels]]:
     """A server whose model judges as the test wants it."""
     with running(filters_content=True) as server:
-        tokenizer = server.state.llm._tokenizer
+        tokenizer = server.state.llm.tokenizer
         labels = Labels.of(tokenizer)
         yield server, Planted(server.engine.model, tokenizer, all_no(labels)), labels
 

@@ -59,7 +59,7 @@ def test_a_conversation_reaches_the_engine_as_mistral_common_encodes_it(
     served: Served, conversation: tuple[str | None, list[Turn]], has_tools: bool
 ) -> None:
     name, live, _ = served
-    version = live.state.llm._tokenizer.version
+    version = live.state.llm.tokenizer.version
     system, turns = conversation
     if version == "v1":
         for turn in turns:
