@@ -148,7 +148,8 @@ def test_2000_clients_that_hang_up_leave_nothing_behind_and_no_memory() -> None:
     assert growth["bytes"] < 40e6
     assert growth["objects"] < 3000
     assert growth["threads"] < 30
-    assert all(growth[state] >= 5 for state in ("waiting", "prefill", "decode"))
+    assert growth["waiting"] >= 50
+    assert growth["decode"] >= 50
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -165,6 +166,20 @@ def test_hanging_up_stops_the_answer_within_a_step_running_or_waiting(stream: bo
         clients[1].close()
         wait_until(lambda: not live.engine.has_work, seconds=2)
         assert live.engine.stats().num_finished == {"aborted": 3}
+
+
+def test_hanging_up_in_prefill_stops_it_within_a_step() -> None:
+    with running(engine={"max_batch_size": 1, "max_context": 30_000}) as live:
+        host, port = live.url.removeprefix("http://").split(":")
+        client = socket.create_connection((host, int(port)))
+        client.sendall(raw_request(**LONG | {"messages": [{"role": "user", "content": "word " * 25_000}]}))
+        wait_until(lambda: any(sequence.num_computed_tokens for sequence in live.engine.scheduler.running))
+        (sequence,) = live.engine.scheduler.running
+        client.close()
+        wait_until(live.is_idle)
+        assert live.engine.stats().num_finished == {"aborted": 1}
+        assert sequence.num_computed_tokens < sequence.num_prompt_tokens
+        assert sequence.num_new_tokens == 0
 
 
 def test_a_full_queue_says_when_to_come_again_and_those_inside_finish() -> None:
