@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor
 
 from mistral_local.attention.batch import AttentionMetadata
+from mistral_local.kernels.rotate import rotate
 from mistral_local.kvcache.storage import LayerCache
 
 
@@ -12,6 +13,27 @@ class AttentionBackend(ABC):
     """Causal grouped-query attention over packed sequences, with or without a KV cache."""
 
     name: str
+
+    reads_block_tables = False
+    """Whether attend() looks up keys by metadata.paged; then nobody needs to tell it their slots."""
+
+    def rotate_and_attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        rotation: Tensor,
+        *,
+        cache: LayerCache | None,
+        metadata: AttentionMetadata,
+        window: int | None,
+    ) -> Tensor:
+        """attend() for q and k that are not rotated yet, and may be overwritten.
+
+        Args:
+            rotation: [T, 1, head_dim / 2] complex64, as kernels.rotate.rotate takes it.
+        """
+        return self.attend(rotate(q, rotation), rotate(k, rotation), v, cache=cache, metadata=metadata, window=window)
 
     @abstractmethod
     def attend(

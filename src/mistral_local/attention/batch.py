@@ -21,7 +21,8 @@ class SequenceSpan:
         query_len: tokens computed in this step.
         context_len: tokens whose keys its last query sees without a window: all before, and those of this step.
         key_slots: where the keys of positions 0 .. context_len - 1 lie in a LayerCache: one slice when they are
-            contiguous, else [context_len] int64 slots; None when there is no cache and the keys are the queries' own.
+            contiguous, else [context_len] int64 slots; None when there is no cache and the keys are the queries' own, or
+            when the backend reads block tables.
     """
 
     query_start: int

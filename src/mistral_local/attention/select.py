@@ -7,8 +7,10 @@ import torch
 from mistral_local.attention.backend import AttentionBackend
 from mistral_local.attention.native import NativeBackend
 from mistral_local.attention.sdpa import SdpaBackend
+from mistral_local.attention.triton import TritonBackend
 from mistral_local.attention.xformers import XformersBackend
 from mistral_local.kernels.native import reasons_against_native
+from mistral_local.kernels.triton import reasons_against_triton
 
 
 def reasons_against_xformers(device: torch.device, dtype: torch.dtype, head_dim: int) -> list[str]:
@@ -29,6 +31,14 @@ def reasons_against_xformers(device: torch.device, dtype: torch.dtype, head_dim:
     return reasons
 
 
+def reasons_against_triton_attention(device: torch.device, head_dim: int) -> list[str]:
+    """Why Triton's kernels cannot serve; empty when they can."""
+    reasons = reasons_against_triton(device)
+    if head_dim not in (16, 32, 64, 128, 256):
+        reasons.append(f"Triton's attention takes head dimensions of 16, 32, 64, 128 and 256, not {head_dim}")
+    return reasons
+
+
 def reasons_against_native_attention(device: torch.device, dtype: torch.dtype, head_dim: int) -> list[str]:
     """Why the compiled kernels cannot serve; empty when they can."""
     reasons = reasons_against_native(device, dtype)
@@ -40,6 +50,8 @@ def reasons_against_native_attention(device: torch.device, dtype: torch.dtype, h
 @cache
 def select_backend(device: torch.device, dtype: torch.dtype, head_dim: int) -> AttentionBackend:
     """The fastest backend that can serve a model."""
+    if not reasons_against_triton_attention(device, head_dim):
+        return TritonBackend()
     if not reasons_against_xformers(device, dtype, head_dim):
         return XformersBackend()
     return SdpaBackend() if reasons_against_native_attention(device, dtype, head_dim) else NativeBackend()

@@ -26,9 +26,13 @@ class BatchTensors:
         max_tokens: most tokens of a step.
         max_rows: most sequences that run at the same time.
         max_context: most tokens of a sequence.
+        needs_key_slots: whether attention asks for the slots of every sequence, instead of reading block tables.
     """
 
-    def __init__(self, cache: KVCache, *, max_tokens: int, max_rows: int, max_context: int) -> None:
+    def __init__(
+        self, cache: KVCache, *, max_tokens: int, max_rows: int, max_context: int, needs_key_slots: bool = True
+    ) -> None:
+        self._needs_key_slots = needs_key_slots
         self._block_size, self._device = cache.block_size, cache.device
         self._num_groups = len(cache.groups.windows)
         on_host, pin = self._device.type == "cpu", self._device.type == "cuda"
@@ -103,8 +107,10 @@ class BatchTensors:
             start += part.num_tokens
         return tuple(spans)
 
-    def _key_slots(self, group: int, part: PlannedPart) -> slice | Tensor:
+    def _key_slots(self, group: int, part: PlannedPart) -> slice | Tensor | None:
         """With block_size 4, blocks [7, 8] hold 6 tokens in slice(28, 34), blocks [7, 3] in [28, 29, 30, 31, 12, 13]."""
+        if not self._needs_key_slots:
+            return None
         blocks = self._tables[group, part.row, : -(-part.end // self._block_size)]
         if self._is_contiguous[group, part.row]:
             first = int(blocks[0]) * self._block_size

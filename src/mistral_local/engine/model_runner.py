@@ -9,6 +9,7 @@ from itertools import accumulate, islice
 import torch
 from torch import Tensor
 
+from mistral_local.attention.select import select_backend
 from mistral_local.config import EngineConfig
 from mistral_local.engine.batch_tensors import BatchTensors
 from mistral_local.engine.step_plan import PlannedPart, SampledToken, StepPlan, StepResult
@@ -74,6 +75,7 @@ class ModelRunner:
             max_tokens=config.max_num_batched_tokens,
             max_rows=config.max_num_seqs,
             max_context=config.max_context,
+            needs_key_slots=not select_backend(model.device, model.dtype, model.args.head_dim).reads_block_tables,
         )
         self._masks = MaskComputer(model.args.vocab_size, model.device)
         self._num_decode_steps = 0

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mistral_local.kernels import native
+from mistral_local.kernels import native, triton
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -11,6 +11,10 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
     Normalised in fp32, cast back to the input's dtype, then scaled: the order decides the rounding in bf16.
     """
+    if triton.serves(x):
+        from mistral_local.kernels.triton.elementwise import rms_norm as rms_norm_by_triton
+
+        return rms_norm_by_triton(x, weight, eps)
     kernels = native.serving(x, weight, max_rows=native.MAX_ROWS_ELEMENTWISE)
     if kernels is not None and x.shape[1] % 16 == 0:
         return kernels.rms_norm(x.contiguous(), weight, eps)

@@ -5,7 +5,6 @@ from torch import Tensor, nn
 from mistral_local.args import TransformerArgs
 from mistral_local.attention.backend import AttentionBackend
 from mistral_local.attention.batch import AttentionMetadata
-from mistral_local.kernels.rotate import rotate
 from mistral_local.kvcache.storage import LayerCache
 from mistral_local.model.linear import Linear, linears
 
@@ -33,8 +32,9 @@ class Attention(nn.Module):
     ) -> Tensor:
         """[T, dim] -> [T, dim]; new keys and values go to `cache`."""
         q, k, v = linears(x, self.wq, self.wk, self.wv)
-        q = rotate(q.view(-1, self.n_heads, self.head_dim), rotation)
-        k = rotate(k.view(-1, self.n_kv_heads, self.head_dim), rotation)
-        v = v.view(-1, self.n_kv_heads, self.head_dim)
-        mixed = backend.attend(q, k, v, cache=cache, metadata=metadata, window=self.window)  # [T, n_heads, head_dim]
+        q = q.view(-1, self.n_heads, self.head_dim)
+        k, v = (t.view(-1, self.n_kv_heads, self.head_dim) for t in (k, v))
+        mixed = backend.rotate_and_attend(
+            q, k, v, rotation, cache=cache, metadata=metadata, window=self.window
+        )  # [T, n_heads, head_dim]
         return self.wo(mixed.reshape(-1, self.n_heads * self.head_dim))

@@ -1,0 +1,71 @@
+"""Attention by Triton kernels that read block tables: CUDA, prompts and single tokens in one call."""
+
+from torch import Tensor
+
+from mistral_local.attention.backend import AttentionBackend
+from mistral_local.attention.batch import AttentionMetadata
+from mistral_local.attention.sdpa import SdpaBackend
+from mistral_local.kvcache.storage import LayerCache
+
+
+class TritonBackend(AttentionBackend):
+    """One call for all sequences of a step; a forward without a cache goes to SDPA."""
+
+    name = "triton"
+    reads_block_tables = True
+
+    def __init__(self) -> None:
+        self._uncached = SdpaBackend()
+
+    def rotate_and_attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        rotation: Tensor,
+        *,
+        cache: LayerCache | None,
+        metadata: AttentionMetadata,
+        window: int | None,
+    ) -> Tensor:
+        if cache is None or metadata.slot_mapping is None:
+            return self._uncached.rotate_and_attend(q, k, v, rotation, cache=cache, metadata=metadata, window=window)
+        from mistral_local.kernels.triton.elementwise import rotate_and_store_
+
+        q, k, v = (t.contiguous() for t in (q, k, v))
+        rotate_and_store_(q, k, v, rotation, cache.k, cache.v, metadata.slot_mapping)
+        return _attend(q, cache, metadata, window)
+
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        cache: LayerCache | None,
+        metadata: AttentionMetadata,
+        window: int | None,
+    ) -> Tensor:
+        if cache is None or metadata.slot_mapping is None:
+            return self._uncached.attend(q, k, v, cache=cache, metadata=metadata, window=window)
+        cache.write(k, v, metadata.slot_mapping)
+        return _attend(q.contiguous(), cache, metadata, window)
+
+
+def _attend(q: Tensor, cache: LayerCache, metadata: AttentionMetadata, window: int | None) -> Tensor:
+    from mistral_local.kernels.triton.paged_attention import paged_attention
+
+    paged = metadata.paged
+    assert paged is not None
+    return paged_attention(
+        q,
+        cache.k,
+        cache.v,
+        block_tables=paged.block_tables,
+        block_size=paged.block_size,
+        rows=paged.rows,
+        context_lens=paged.context_lens,
+        query_starts=paged.query_starts,
+        max_query_len=metadata.once("longest", lambda: max(span.query_len for span in metadata.spans)),
+        window=window,
+    )

@@ -1,0 +1,177 @@
+"""Triton's kernels in its interpreter (conftest.py turns it on where there is no GPU), against their plain twins.
+
+bfloat16 is not among the dtypes of products: the interpreter multiplies its bits as integers.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import write_checkpoint
+from torch import Tensor
+
+from mistral_local.attention.batch import AttentionMetadata, PagedTables, SequenceSpan
+from mistral_local.attention.sdpa import SdpaBackend
+from mistral_local.attention.select import select_backend
+from mistral_local.config import EngineConfig
+from mistral_local.engine.engine import Engine
+from mistral_local.engine.sequence import Sequence
+from mistral_local.kernels.rms_norm import rms_norm_by_torch
+from mistral_local.kernels.rotate import rotate_by_torch
+from mistral_local.kernels.swiglu import swiglu_by_torch
+from mistral_local.kernels.triton import SWITCH, reasons_against_triton
+from mistral_local.kvcache.storage import LayerCache
+from mistral_local.model.rope import rotations
+from mistral_local.sampling.params import SamplingParams
+from mistral_local.transformer import Transformer
+
+if os.environ.get("TRITON_INTERPRET") != "1":
+    pytest.skip("a GPU runs the kernels themselves: test_gpu.py", allow_module_level=True)
+
+pytest.importorskip("triton")
+
+from mistral_local.kernels.triton import elementwise, paged_attention
+
+BLOCK = 4
+DTYPES = [torch.float32, torch.float16]
+
+
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def scene(lengths: list[tuple[int, int]], *, kv_heads: int, head_dim: int, dtype: torch.dtype):
+    """Sequences of (context, queries) on shuffled blocks, each in a row of its own."""
+    num_blocks = [-(-context // BLOCK) for context, _ in lengths]
+    order = torch.randperm(sum(num_blocks), generator=torch.Generator().manual_seed(1)).tolist()
+    tables = torch.zeros(len(lengths) + 2, max(num_blocks) + 1, dtype=torch.int32)
+    rows = torch.arange(len(lengths)).flip(0) + 1
+    spans, start = [], 0
+    for index, (context, queries) in enumerate(lengths):
+        blocks = torch.tensor([order.pop() for _ in range(num_blocks[index])])
+        tables[rows[index], : len(blocks)] = blocks
+        slots = (blocks[:, None] * BLOCK + torch.arange(BLOCK)).flatten()[:context]
+        spans.append(SequenceSpan(start, queries, context, slots))
+        start += queries
+    cache = LayerCache(*(normal(sum(num_blocks) * BLOCK, kv_heads, head_dim, seed=s, dtype=dtype) for s in (2, 3)))
+    paged = PagedTables(
+        tables,
+        BLOCK,
+        rows,
+        torch.tensor([context for context, _ in lengths]),
+        torch.tensor([0, *(span.query_end for span in spans)]),
+    )
+    return cache, AttentionMetadata(tuple(spans), None, paged), start
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("dtype", "num_splits", "heads"),
+    [
+        (torch.float32, 1, (2, 2)),
+        (torch.float32, 1, (6, 1)),
+        (torch.float32, 4, (8, 2)),
+        (torch.float16, 4, (6, 1)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("window", [None, 1, 70])
+@pytest.mark.parametrize(
+    "lengths",
+    [[(130, 1), (1, 1), (64, 1)], [(33, 33)], [(100, 20), (90, 1), (20, 3)]],
+    ids=["decode", "prompt", "mixed"],
+)
+def test_paged_attention_is_that_of_sdpa(
+    lengths: list[tuple[int, int]],
+    heads: tuple[int, int],
+    window: int | None,
+    num_splits: int,
+    dtype: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(paged_attention, "splits", lambda *_: num_splits)
+    cache, metadata, num_tokens = scene(lengths, kv_heads=heads[1], head_dim=16, dtype=dtype)
+    q = normal(num_tokens, heads[0], 16, seed=4, dtype=dtype)
+    nothing = torch.empty(num_tokens, heads[1], 16, dtype=dtype)
+    expected = SdpaBackend().attend(q, nothing, nothing, cache=cache, metadata=metadata, window=window)
+    assert metadata.paged is not None
+    paged = metadata.paged
+    found = paged_attention.paged_attention(
+        q,
+        cache.k,
+        cache.v,
+        block_tables=paged.block_tables,
+        block_size=paged.block_size,
+        rows=paged.rows,
+        context_lens=paged.context_lens,
+        query_starts=paged.query_starts,
+        max_query_len=max(queries for _, queries in lengths),
+        window=window,
+    )
+    tolerance = 1e-5 if dtype == torch.float32 else 5e-3
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.bfloat16])
+@pytest.mark.parametrize("dim", [16, 48, 320])
+def test_the_norm_is_its_twin(dim: int, dtype: torch.dtype) -> None:
+    x, weight = normal(3, dim, dtype=dtype), normal(dim, seed=1, dtype=dtype)
+    expected = rms_norm_by_torch(x, weight, 1e-5)
+    tolerance = {torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}[dtype]
+    torch.testing.assert_close(elementwise.rms_norm(x, weight, 1e-5), expected, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.bfloat16])
+def test_the_gate_is_its_twin(dtype: torch.dtype) -> None:
+    gate, up = normal(5, 300, dtype=dtype) * 4, normal(5, 300, seed=1, dtype=dtype)
+    expected = swiglu_by_torch(gate.clone(), up)
+    tolerance = {torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}[dtype]
+    torch.testing.assert_close(elementwise.swiglu_(gate, up), expected, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("head_dim", [16, 24])
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.bfloat16])
+def test_rotating_and_storing_are_their_twins(head_dim: int, dtype: torch.dtype) -> None:
+    q, k, v = (normal(5, heads, head_dim, seed=heads, dtype=dtype) for heads in (6, 2, 2))
+    rotation = rotations(torch.tensor([0, 7, 100, 3, 4000]), head_dim, 1e6)
+    slots = torch.tensor([9, 0, 4, 3, 7])
+    cache = LayerCache(torch.zeros(12, 2, head_dim, dtype=dtype), torch.zeros(12, 2, head_dim, dtype=dtype))
+    expected = LayerCache(cache.k.clone(), cache.v.clone())
+    expected.write(rotate_by_torch(k, rotation), v, slots)
+    expected_q = rotate_by_torch(q, rotation)
+    found_q = elementwise.rotate_and_store_(q, k, v, rotation, cache.k, cache.v, slots)
+    tolerance = {torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}[dtype]
+    for found, wanted in ((found_q, expected_q), (cache.k, expected.k), (cache.v, expected.v)):
+        torch.testing.assert_close(found, wanted, atol=tolerance, rtol=tolerance)
+
+
+def test_a_model_runs_on_these_kernels_from_prompt_to_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunked prompts, shared beginnings and mixed windows, through the engine's own tensors."""
+    model = Transformer.from_folder(write_checkpoint(tmp_path, head_dim=16, sliding_window=[None, 6]))
+    shared = list(range(2, 12))
+    prompts = [[*shared, 20], [*shared, 21, 22, 23], [5]]
+    config = EngineConfig(max_num_seqs=2, max_context=64, block_size=4, max_prefill_chunk=5, overlap=True)
+    params = [SamplingParams(max_tokens=5, logprobs=True)] * len(prompts)
+
+    def answers() -> list[Sequence]:
+        select_backend.cache_clear()
+        return Engine(model, config).generate(prompts, params)
+
+    expected = answers()
+    monkeypatch.setenv(SWITCH, "1")
+    found = answers()
+    assert select_backend(model.device, model.dtype, 16).name == "triton"
+    select_backend.cache_clear()
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.new_tokens == theirs.new_tokens
+        assert ours.logprobs == pytest.approx(theirs.logprobs, abs=1e-4)
+
+
+def test_nothing_is_chosen_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SWITCH, raising=False)
+    assert reasons_against_triton(torch.device("cpu")) == [f"{SWITCH}=1 is not set"]
+    monkeypatch.setenv(SWITCH, "1")
+    assert reasons_against_triton(torch.device("cpu")) == []
+    monkeypatch.delenv("TRITON_INTERPRET")
+    assert "CUDA only" in reasons_against_triton(torch.device("cpu"))[0]
