@@ -324,16 +324,22 @@ multiply_quantized_tile(const int format, const int nw, const int nx, const Quan
 }
 
 static inline __attribute__((always_inline)) void
+multiply_quantized_rows(const int format, const int nw, const QuantizedProduct *p, const float *x, i64 column) {
+    i64 row = 0;
+    for (; row + 4 <= p->m; row += 4) multiply_quantized_tile(format, nw, 4, p, x, row, column);
+    switch (p->m - row) {
+    case 3: multiply_quantized_tile(format, nw, 3, p, x, row, column); break;
+    case 2: multiply_quantized_tile(format, nw, 2, p, x, row, column); break;
+    case 1: multiply_quantized_tile(format, nw, 1, p, x, row, column); break;
+    }
+}
+
+static inline __attribute__((always_inline)) void
 multiply_quantized_columns(const int format, const QuantizedProduct *p, const float *x, i64 column, i64 end) {
-    i64 row;
     if (p->m == 1)
         for (; column + 4 <= end; column += 4) multiply_quantized_tile(format, 4, 1, p, x, 0, column);
-    for (; column + 2 <= end; column += 2) {
-        for (row = 0; row + 4 <= p->m; row += 4) multiply_quantized_tile(format, 2, 4, p, x, row, column);
-        for (; row < p->m; row++) multiply_quantized_tile(format, 2, 1, p, x, row, column);
-    }
-    for (; column < end; column++)
-        for (row = 0; row < p->m; row++) multiply_quantized_tile(format, 1, 1, p, x, row, column);
+    for (; column + 2 <= end; column += 2) multiply_quantized_rows(format, 2, p, x, column);
+    for (; column < end; column++) multiply_quantized_rows(format, 1, p, x, column);
 }
 
 typedef struct {
