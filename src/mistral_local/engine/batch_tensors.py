@@ -76,15 +76,12 @@ class BatchTensors:
                 continue
             table, end = self._tables[group, part.row], news.start + len(news.blocks)
             table[news.start : end] = news.blocks
-            follows = table[1:end] == table[: end - 1] + 1
-            self._is_contiguous[group, part.row] = bool(follows[max(0, news.start - 1) :].all()) and (
-                news.start == 0 or bool(self._is_contiguous[group, part.row])
-            )
+            linked = table[max(0, news.start - 1) : end]  # the new blocks, and the one that they follow
+            was_contiguous = news.start == 0 or bool(self._is_contiguous[group, part.row])
+            self._is_contiguous[group, part.row] = was_contiguous and bool((np.diff(linked) == 1).all())
             if self._on_device is not None:
-                rows = (
-                    tables[group, part.row, news.start : end] for tables in (self._device_tables, self._pinned_tables)
-                )
-                next(rows).copy_(next(rows), non_blocking=True)
+                new = self._pinned_tables[group, part.row, news.start : end]
+                self._device_tables[group, part.row, news.start : end].copy_(new, non_blocking=True)
 
     def _write(self, plan: StepPlan, sections: list[NDArray[np.int64]]) -> None:
         """Fill the sections of a stage: ids, positions, slots of each group, rows, context lengths, query starts."""

@@ -16,15 +16,17 @@ def to_device(values: Sequence[Any], device: torch.device, dtype: torch.dtype | 
 
 
 class HostCopy:
-    """Tensors on their way to the host; a copy from a GPU is queued like a kernel."""
+    """Tensors of one device on their way to the host; a copy from a GPU is queued like a kernel."""
 
     def __init__(self, tensors: list[Tensor | None]) -> None:
-        on_gpu = any(tensor is not None and tensor.is_cuda for tensor in tensors)
-        self._tensors = [None if tensor is None else tensor.to("cpu", non_blocking=on_gpu) for tensor in tensors]
+        devices = {tensor.device for tensor in tensors if tensor is not None and tensor.is_cuda}
+        assert len(devices) <= 1
+        self._tensors = [
+            None if tensor is None else tensor.to("cpu", non_blocking=tensor.is_cuda) for tensor in tensors
+        ]
         self._is_done: torch.cuda.Event | None = None
-        if on_gpu:
-            self._is_done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._is_done.record()
+        for device in devices:
+            self._is_done = torch.cuda.current_stream(device).record_event()
 
     def wait(self) -> list[Tensor | None]:
         """The tensors on the host."""
