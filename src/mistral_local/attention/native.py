@@ -32,7 +32,7 @@ class NativeBackend(AttentionBackend):
         window: int | None,
     ) -> Tensor:
         kernels = native.serving(q, max_rows=native.MAX_ROWS_ATTENTION)
-        if kernels is None or cache is None or metadata.slot_mapping is None:
+        if kernels is None or len(q) > kernels.max_rows_attention or cache is None or metadata.slot_mapping is None:
             return self._many_tokens.attend(q, k, v, cache=cache, metadata=metadata, window=window)
         cache.write(k, v, metadata.slot_mapping)
         queries = metadata.once(("native", window), lambda: _list_queries(metadata, window))

@@ -61,6 +61,8 @@ typedef float f32s __attribute__((vector_size(4 * LANES)));
 typedef uint32_t u32s __attribute__((vector_size(4 * LANES)));
 typedef bf16 bf16s __attribute__((vector_size(2 * LANES)));
 
+int lanes(void) { return LANES; }
+
 static inline float widen(bf16 x) {
     uint32_t bits = (uint32_t)x << 16;
     float wide;
