@@ -57,6 +57,12 @@ def test_every_route_that_answers_refuses_before_it_does(
     assert live.post(path, **body, stream=stream).status_code == 200
 
 
+def test_token_ids_that_are_none_are_refused(filtering: tuple[Live, Planted, Labels]) -> None:
+    refused = filtering[0].post("/v1/completions", prompt=[1, 10**8])
+    assert refused.status_code == 400
+    assert "token id 100000000 is outside the vocabulary" in refused.json()["error"]["message"]
+
+
 def test_severity_is_the_score_and_advice_is_no_harm(filtering: tuple[Live, Planted, Labels]) -> None:
     live, model, labels = filtering
     model.plant(one_yes(labels, "sexual", margin=0.5))

@@ -16,7 +16,7 @@ from mistral_common.protocol.instruct.chunk import TextChunk, ThinkChunk
 from mistral_common.protocol.instruct.messages import Roles
 
 from mistral_local.engine.sequence import Sequence
-from mistral_local.errors import RequestError
+from mistral_local.errors import RequestError, TokenIdError
 from mistral_local.sampling.params import SamplingParams
 from mistral_local.tasks.chat import chat_request
 from mistral_local.tasks.messages import Message
@@ -218,7 +218,13 @@ def _text_of(message: Any) -> str:
 
 
 def _shown(tokenizer: Tokenizer, prompt: list[int]) -> str:
-    """The text of a prompt, a line for each part between control tokens."""
+    """The text of a prompt, a line for each part between control tokens.
+
+    Raises:
+        TokenIdError: if the tokenizer has no such token.
+    """
+    if bad := [token for token in prompt if not 0 <= token < tokenizer.vocab_size]:
+        raise TokenIdError(f"token id {bad[0]} is outside the vocabulary of {tokenizer.vocab_size}")
     runs = itertools.groupby(prompt, tokenizer.is_control)
     return "\n".join(tokenizer.decode(list(tokens)) for is_control, tokens in runs if not is_control)
 
