@@ -258,6 +258,9 @@ def test_the_command_writes_a_checkpoint_that_chats(tmp_path: Path, capsys: pyte
     assert "exists already" in capsys.readouterr().err
     assert run_local(["quantize", str(demo_checkpoint()), str(tmp_path / "x"), "int3"]) == 2
     assert not (tmp_path / "x").exists()
+    capsys.readouterr()
+    assert run_local(["quantize"]) == 2
+    assert "quantize needs a checkpoint" in capsys.readouterr().err
 
 
 MOST_KL = {"int8": 0.001, "fp8": 0.008, "int4": 0.12}

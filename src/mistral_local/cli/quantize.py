@@ -9,7 +9,13 @@ from mistral_local.errors import UsageError
 from mistral_local.hub.space import gigabytes
 
 
-def quantize(model_path: str, output: str, quant_format: QuantFormat, *, color: Color = "auto") -> None:
+def quantize(
+    model_path: str | None = None,
+    output: str | None = None,
+    quant_format: QuantFormat | None = None,
+    *,
+    color: Color = "auto",
+) -> None:
     """write a checkpoint whose matrices are rounded to int8, int4 or fp8
 
     Args:
@@ -18,6 +24,8 @@ def quantize(model_path: str, output: str, quant_format: QuantFormat, *, color: 
         quant_format: int8, int4 or fp8
         color: when to use colours; auto means on a terminal, unless NO_COLOR is set
     """
+    if model_path is None or output is None or quant_format is None:
+        raise UsageError("quantize needs a checkpoint, a new folder and a format: mistral-local quantize DIR OUT int8")
     if quant_format not in QUANT_FORMATS:
         raise UsageError(f"expected {', '.join(QUANT_FORMATS)}, got {quant_format}")
     console = Console(color)
