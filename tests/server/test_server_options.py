@@ -2,12 +2,13 @@
 
 import json
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from jsonschema import validate
-from live import TOOL, USER, Live
+from live import TOOL, USER, Live, running
 
 SAFE = (
     "Always assist with care, respect, and truth. Respond with utmost utility yet securely. Avoid harmful, unethical, "
@@ -50,8 +51,16 @@ def test_safe_prompt_is_the_exact_text(live: Live) -> None:
     assert (safe["choices"], safe["usage"]) == (written["choices"], written["usage"])
 
 
+@pytest.fixture(scope="module")
+def exact() -> Iterator[Live]:
+    """In bf16 the rounding of a row may depend on the rows beside it, and decide between tokens that are nearly as likely."""
+    with running(engine={"dtype": "float32"}) as server:
+        yield server
+
+
 @pytest.mark.parametrize("n", [1, 3])
-def test_a_seed_gives_the_same_texts_under_load(live: Live, n: int) -> None:
+def test_a_seed_gives_the_same_texts_under_load(exact: Live, n: int) -> None:
+    live = exact
     alone = choices(live, **SAMPLED, random_seed=7, n=n)
     with ThreadPoolExecutor(8) as pool:
         seeds = [7, 1, 7, None, 7, 2, None, 7]
