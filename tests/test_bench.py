@@ -41,7 +41,7 @@ def test_a_run_reports_every_figure_with_its_conditions(tmp_path: Path, capsys: 
     run(str(folder), batch_sizes="1,3", prompt_tokens=8, new_tokens=4, repeats=1, device="cpu", output=str(output))
     figures = json.loads(output.read_text())
     assert set(figures) == {
-        "ceilings", "conditions", "decode", "load", "peak_memory_bytes", "prefill", "weight_bytes",
+        "ceilings", "conditions", "decode", "load", "peak_memory_bytes", "prefill", "ranks", "weight_bytes",
     }  # fmt: skip
     assert set(figures["decode"]) == {"1", "3"}
     assert figures["conditions"] | {"model": "tiny", "dtype": "bfloat16", "prompt_tokens": 8} == figures["conditions"]

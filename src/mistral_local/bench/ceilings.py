@@ -1,5 +1,7 @@
 """What the machine can do at best, measured in the same run as what it is compared with."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +24,10 @@ class Ceilings:
 
     read_bytes_per_s: float
     flops: float
+
+    def of_several(self, num_devices: int) -> Ceilings:
+        """What so many such devices do together."""
+        return Ceilings(num_devices * self.read_bytes_per_s, num_devices * self.flops)
 
 
 def measure_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:

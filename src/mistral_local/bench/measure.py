@@ -5,6 +5,7 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -12,6 +13,7 @@ from mistral_local.bench.ceilings import Ceilings, now
 from mistral_local.bench.floors import decode_floor_s, prefill_floor_s
 from mistral_local.config import EngineConfig, QuantFormat
 from mistral_local.engine.engine import Engine
+from mistral_local.engine.follower import serve_to_the_end
 from mistral_local.model.transformer import Transformer
 from mistral_local.sampling.params import SamplingParams
 
@@ -106,18 +108,33 @@ def measure_decode(
     return Speed(batch_size / step_s, floor / step_s)
 
 
+def load_model(folder: Path, *, num_pipeline_ranks: int, **how: Any) -> Transformer:
+    """Load a model to measure.
+
+    Raises:
+        SystemExit: on every rank of torchrun but the first, which is served until it ends.
+    """
+    model = Transformer.from_folder(folder, num_pipeline_ranks=num_pipeline_ranks, **how)
+    if model.world.is_follower:
+        serve_to_the_end(model)
+    return model
+
+
 def measure_loading(
     folder: Path,
     *,
     device: torch.device | str | None,
     dtype: torch.dtype | None,
     quantize: QuantFormat | None = None,
+    num_pipeline_ranks: int = 1,
 ) -> tuple[Transformer, LoadTime]:
-    """Load a folder twice, so that its pages are cached, and time the second."""
+    """Load a folder twice, so that its pages are cached, and time the second; errors as in load_model()."""
     files = [*folder.glob("*.safetensors"), *folder.glob("*.pth")]
-    Transformer.from_folder(folder, device=device, dtype=dtype, quantize=quantize)
+    Transformer.from_folder(
+        folder, num_pipeline_ranks=num_pipeline_ranks, device=device, dtype=dtype, quantize=quantize
+    )
     start = now(torch.device("cpu"))
-    model = Transformer.from_folder(folder, device=device, dtype=dtype, quantize=quantize)
+    model = load_model(folder, num_pipeline_ranks=num_pipeline_ranks, device=device, dtype=dtype, quantize=quantize)
     stopwatch = Stopwatch(model, batch_size=1, prompt_tokens=1, new_tokens=1)
     stopwatch.run()
     loaded = now(model.device)

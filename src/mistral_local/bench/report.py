@@ -15,8 +15,10 @@ from mistral_local.bench.ceilings import measure_ceilings
 from mistral_local.bench.http_client import Client
 from mistral_local.bench.http_load import HttpLoad, measure_overhead
 from mistral_local.bench.load import Workload, measure_bookkeeping, measure_load
-from mistral_local.bench.measure import measure_decode, measure_loading, measure_prefill, peak_rss_bytes
+from mistral_local.bench.measure import load_model, measure_decode, measure_loading, measure_prefill
 from mistral_local.config import QuantFormat
+from mistral_local.engine.driver import ask_memory
+from mistral_local.engine.follower import memory_of
 from mistral_local.engine.model_runner import runs_on_one_thread
 from mistral_local.model.transformer import Transformer
 
@@ -31,21 +33,28 @@ def measure(
     repeats: int,
     device: str | None,
     quantize: QuantFormat | None,
+    num_pipeline_ranks: int,
     note: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Measure a checkpoint; the result is plain data, and `note` hears what is being measured."""
+    """Measure a checkpoint; the result is plain data, and `note` hears what is being measured.
+
+    On several GPUs the limit is that of all of them together; ranks on CPUs share one machine.
+    """
     note("loading")
-    model, load = measure_loading(folder, device=device, dtype=None, quantize=quantize)
+    model, load = measure_loading(
+        folder, device=device, dtype=None, quantize=quantize, num_pipeline_ranks=num_pipeline_ranks
+    )
     note("the machine")
     before = measure_ceilings(model.device, model.dtype)
+    together = before.of_several(model.world.size if model.device.type == "cuda" else 1)
     note("prefill")
-    prefill = measure_prefill(model, before, prompt_tokens=prompt_tokens, repeats=repeats)
+    prefill = measure_prefill(model, together, prompt_tokens=prompt_tokens, repeats=repeats)
     decode = {}
     for batch_size in batch_sizes:
         note(f"decode, batch {batch_size}")
         decode[str(batch_size)] = measure_decode(
             model,
-            before,
+            together,
             batch_size=batch_size,
             prompt_tokens=prompt_tokens,
             new_tokens=new_tokens,
@@ -58,8 +67,7 @@ def measure(
         "load": asdict(load) | {"ratio": load.ratio},
         "prefill": asdict(prefill),
         "decode": {batch_size: asdict(speed) for batch_size, speed in decode.items()},
-        "peak_memory_bytes": _peak_memory(model.device),
-        "weight_bytes": sum(parameter.nbytes for parameter in model.parameters()),
+        **_memory(model),
     }
 
 
@@ -72,17 +80,17 @@ def measure_workload(
     max_guesses: int,
     device: str | None,
     quantize: QuantFormat | None,
+    num_pipeline_ranks: int,
 ) -> dict[str, Any]:
     """Serve a workload with a checkpoint; the result is plain data."""
-    model = Transformer.from_folder(folder, device=device, quantize=quantize)
+    model = load_model(folder, device=device, quantize=quantize, num_pipeline_ranks=num_pipeline_ranks)
     return {
         "conditions": _conditions(name, model)
         | asdict(workload)
         | {"max_num_seqs": max_num_seqs, "max_guesses": max_guesses},
         "load": measure_load(model, workload, max_num_seqs=max_num_seqs, max_guesses=max_guesses),
         "bookkeeping_ms_per_step_of_64": measure_bookkeeping(num_seqs=64),
-        "peak_memory_bytes": _peak_memory(model.device),
-        "weight_bytes": sum(parameter.nbytes for parameter in model.parameters()),
+        **_memory(model),
     }
 
 
@@ -140,15 +148,26 @@ def workload_table(report: dict[str, Any]) -> str:
             _times("first token", load["time_to_first_token_s"]),
             _times("between tokens", load["between_tokens_s"]),
             f"bookkeeping      {report['bookkeeping_ms_per_step_of_64']:10.2f} ms per step of 64 sequences",
-            f"peak memory      {report['peak_memory_bytes'] / 1e9:10.2f} GB      weights {report['weight_bytes'] / 1e9:5.2f} GB",
+            *_memory_lines(report),
         ]
     )
 
 
+def _memory_lines(report: dict[str, Any]) -> list[str]:
+    """One line per rank."""
+    ranks = report["ranks"]
+    names = [f"rank {rank}, peak" for rank in range(len(ranks))] if len(ranks) > 1 else ["peak memory"]
+    return [
+        f"{name:17}{rank['peak'] / 1e9:10.2f} GB      weights {rank['weights'] / 1e9:5.2f} GB"
+        for name, rank in zip(names, ranks, strict=True)
+    ]
+
+
 def _headline(conditions: dict[str, Any]) -> str:
+    ranks = f", {conditions['ranks']} ranks in {conditions['stages']} stage(s)" if conditions["ranks"] > 1 else ""
     return (
         f"{conditions['model']}, {conditions['dtype']} on {conditions['hardware']}, {conditions['threads']} thread(s), "
-        f"torch {conditions['torch']}"
+        f"torch {conditions['torch']}{ranks}"
     )
 
 
@@ -169,7 +188,7 @@ def table(report: dict[str, Any]) -> str:
         f"load to 1st token{load['first_token_s']:10.2f} s          {load['ratio']:8.2f} x reading the file and one step",
         _line("prefill", report["prefill"]),
         *(_line(f"decode, batch {size}", speed) for size, speed in report["decode"].items()),
-        f"peak memory      {report['peak_memory_bytes'] / 1e9:10.2f} GB      weights {report['weight_bytes'] / 1e9:5.2f} GB",
+        *_memory_lines(report),
     ]
     return "\n".join(lines)
 
@@ -185,6 +204,8 @@ def _conditions(name: str, model: Transformer) -> dict[str, Any]:
         "dtype": str(model.dtype).removeprefix("torch."),
         "quantized": model.quant_format,
         "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
+        "ranks": model.world.size,
+        "stages": model.world.place.num_stages,
         "cores": os.cpu_count(),
         "threads": 1 if runs_on_one_thread(model) else torch.get_num_threads(),
         "python": platform.python_version(),
@@ -203,5 +224,8 @@ def cpu_name() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _peak_memory(device: torch.device) -> int:
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_rss_bytes()
+def _memory(model: Transformer) -> dict[str, Any]:
+    """Of this process, and of every rank."""
+    own = memory_of(model)
+    ranks = [own, *(ask_memory(model.world) if model.world.size > 1 else [])]
+    return {"peak_memory_bytes": own.peak, "weight_bytes": own.weights, "ranks": [asdict(rank) for rank in ranks]}

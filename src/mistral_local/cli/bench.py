@@ -1,6 +1,7 @@
 """mistral-bench: how fast a checkpoint runs here, as shares of what this machine could do at best."""
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from mistral_local.cli.server_process import serving_process
 from mistral_local.config import QuantFormat
 from mistral_local.demo.locate import demo_checkpoint
 from mistral_local.errors import UsageError
+from mistral_local.parallel.launch import find_launch
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -33,6 +35,7 @@ def run(
     repeats: int = 3,
     device: str | None = None,
     quantize: QuantFormat | None = None,
+    num_pipeline_ranks: int = 1,
     output: str | None = None,
 ) -> None:
     """measure load time, prefill and decode, each as a share of this machine's own limit
@@ -46,6 +49,7 @@ def run(
         repeats: each figure is the median of so many runs, after one that does not count.
         device: cuda or cpu; cuda if there is one.
         quantize: int8, int4 or fp8 rounds the weights first; without it they stay as stored.
+        num_pipeline_ranks: under torchrun, stages that the layers are divided into.
         output: also write the figures and their conditions to this JSON file.
     """
     from mistral_local.bench.report import measure, table
@@ -53,7 +57,7 @@ def run(
     if new_tokens < 2 or prompt_tokens < 1 or repeats < 1:
         raise UsageError("--new_tokens must be at least 2, --prompt_tokens and --repeats at least 1")
     _check_output(output)
-    console = Console()
+    console = _console()
     with _checkpoint(model_path, shape, console) as (folder, name):
         report = measure(
             folder,
@@ -64,6 +68,7 @@ def run(
             repeats=repeats,
             device=device,
             quantize=quantize,
+            num_pipeline_ranks=num_pipeline_ranks,
             note=console.note,
         )
     print(table(report))
@@ -82,6 +87,7 @@ def throughput(
     seed: int = 0,
     device: str | None = None,
     quantize: QuantFormat | None = None,
+    num_pipeline_ranks: int = 1,
     output: str | None = None,
 ) -> None:
     """serve many requests of mixed lengths that come all at once
@@ -97,6 +103,7 @@ def throughput(
         seed: the same seed, the same requests.
         device: cuda or cpu; cuda if there is one.
         quantize: int8, int4 or fp8 rounds the weights first; without it they stay as stored.
+        num_pipeline_ranks: under torchrun, stages that the layers are divided into.
         output: also write the figures and their conditions to this JSON file.
     """
     _serve(
@@ -107,6 +114,7 @@ def throughput(
         max_guesses=max_guesses,
         device=device,
         quantize=quantize,
+        num_pipeline_ranks=num_pipeline_ranks,
         output=output,
     )
 
@@ -124,6 +132,7 @@ def serving(
     seed: int = 0,
     device: str | None = None,
     quantize: QuantFormat | None = None,
+    num_pipeline_ranks: int = 1,
     output: str | None = None,
 ) -> None:
     """serve requests that arrive as a Poisson process
@@ -140,6 +149,7 @@ def serving(
         seed: the same seed, the same requests.
         device: cuda or cpu; cuda if there is one.
         quantize: int8, int4 or fp8 rounds the weights first; without it they stay as stored.
+        num_pipeline_ranks: under torchrun, stages that the layers are divided into.
         output: also write the figures and their conditions to this JSON file.
     """
     if rate <= 0:
@@ -152,6 +162,7 @@ def serving(
         max_guesses=max_guesses,
         device=device,
         quantize=quantize,
+        num_pipeline_ranks=num_pipeline_ranks,
         output=output,
     )
 
@@ -193,6 +204,8 @@ def http(
         raise UsageError("--new_tokens must be at least 2, --streams, --prompt_words, --rounds and --firsts at least 1")
     if url is not None and any(flag is not None for flag in (model_path, shape, device, dtype)):
         raise UsageError("--url: the server that runs there has its checkpoint, device and dtype already")
+    if find_launch().world_size > 1:
+        raise UsageError("start a server by torchrun and give its address by --url")
     _check_output(output)
     console = Console()
     load = HttpLoad(streams=streams, prompt_words=prompt_words, new_tokens=new_tokens, rounds=rounds, firsts=firsts)
@@ -228,10 +241,15 @@ def _serve(
     from mistral_local.bench.report import measure_workload, workload_table
 
     _check_output(output)
-    with _checkpoint(model_path, shape, Console()) as (folder, name):
+    with _checkpoint(model_path, shape, _console()) as (folder, name):
         report = measure_workload(folder, workload, name=name, **limits)
     print(workload_table(report))
     _save(report, output)
+
+
+def _console() -> Console:
+    """Of the ranks of torchrun only the first says what is being done."""
+    return Console(err=open(os.devnull, "w", encoding="utf-8")) if find_launch().is_follower else Console()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 
@@ -71,7 +71,7 @@ class Follower:
                 self._model.kept_kv = kv
                 self._runner = ShardedRunner(self._model, kv.cache, config)
             case TellMemory():
-                return memory_of(self._model, self._kv)
+                return memory_of(self._model)
             case _:
                 raise TypeError(f"rank 0 sent {type(message).__name__}")
         return None
@@ -84,6 +84,18 @@ class Follower:
         result = pending.result()
         on_host = [None if pooled is None else pooled.cpu() for pooled in result.pooled]
         return StepAnswer(step.number, replace(result, pooled=on_host))
+
+
+def serve_to_the_end(model: Transformer) -> NoReturn:
+    """Serve rank 0 until it ends, and end this process.
+
+    Raises:
+        SystemExit: always.
+        RankLostError: if rank 0 ends in no good order.
+    """
+    model.world.ends_with_driver = True
+    Follower(model).serve()
+    raise SystemExit(0)
 
 
 def run_on_all_ranks(model: Transformer, call: Callable[[], T]) -> T:
@@ -128,11 +140,11 @@ def _left_to_rank_0(*signals: signal.Signals) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def memory_of(model: Transformer, kv: KVMemory | None) -> RankMemory:
-    """What this rank holds."""
+def memory_of(model: Transformer) -> RankMemory:
+    """What this rank holds, and the most that it ever had in use; on a CPU that counts mapped weights."""
     if model.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(model.device)
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     weights = sum(parameter.nbytes for parameter in model.parameters())
-    return RankMemory(weights, 0 if kv is None else kv.cache.num_bytes, peak)
+    return RankMemory(weights, peak)

@@ -75,10 +75,9 @@ class TellMemory:
 
 @dataclass(frozen=True, slots=True)
 class RankMemory:
-    """Bytes on one rank: weights, KV cache, and the most that was ever in use."""
+    """Bytes on one rank: of its weights, and the most that was ever in use."""
 
     weights: int
-    kv_cache: int
     peak: int
 
 

@@ -11,7 +11,7 @@ import torch
 from mistral_local.config import NGRAM_GUESSES, QUANT_FORMATS, EngineConfig, QuantFormat, Speculation, parse_bytes
 from mistral_local.demo.locate import demo_checkpoint
 from mistral_local.engine.engine import Engine
-from mistral_local.engine.follower import Follower
+from mistral_local.engine.follower import serve_to_the_end
 from mistral_local.errors import AdapterError, TokenizerError, UsageError
 from mistral_local.memory import in_words
 from mistral_local.model.transformer import Transformer
@@ -87,9 +87,7 @@ def load_runtime(
         if quantize is not None:
             model.quantize(quantize)
     if model.world.is_follower:
-        model.world.ends_with_driver = True
-        Follower(model).serve()
-        raise SystemExit(0)
+        serve_to_the_end(model)
     tokenizer = _load_tokenizer(folder, model, note)
     if max_context is None:
         max_context = model.args.context_length
