@@ -30,8 +30,8 @@ KV_SHARE = 0.9
 CUDA_BYTES, NCCL_BYTES = 600_000_000, 600_000_000
 """What CUDA keeps for its context and kernels, and NCCL for its buffers; estimates."""
 
-WEIGHT_BITS = {"8-bit": 8.0, "4-bit": 4.25}
-"""Bits per weight of the matrices inside the blocks when they are quantized; the rest stays as the model computes."""
+WEIGHT_BITS = {"int8 or fp8": 8.0, "int4": 4.25}
+"""Bits per weight of the matrices inside the blocks with --quantize; the rest stays as the model computes."""
 
 
 @dataclass(frozen=True, slots=True)
