@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from checkpoints import write_checkpoint, write_hf_checkpoint
-from rank_workloads import ASKED, run_alone
+from rank_workloads import ASKED, run_alone, tool_calls
 from safetensors.torch import save_file
 
 from mistral_local.args import MoeArgs
+from mistral_local.demo.locate import demo_checkpoint
 from mistral_local.model.transformer import Transformer
 
 MOE = MoeArgs(num_experts=4, num_experts_per_tok=2)
@@ -26,6 +27,17 @@ MODELS: dict[str, dict[str, Any]] = {
     "hf": {"hf": True},
     "hf_moe": {"hf": True, "moe": MOE, "stacked_experts": True},
 }
+LARGE = {
+    "dim": 512,
+    "hidden_dim": 2048,
+    "n_layers": 4,
+    "head_dim": 64,
+    "n_heads": 8,
+    "n_kv_heads": 4,
+    "vocab_size": 8192,
+}
+"""20 million parameters, so that memory can be told from noise."""
+
 SEQLENS = [10, 1, 14]
 INPUT_IDS = torch.arange(3, 3 + sum(SEQLENS)) * 7 % 300
 
@@ -37,13 +49,16 @@ def write_models(folder: Path) -> None:
         write = write_hf_checkpoint if how.pop("hf", False) else write_checkpoint
         write(folder / name, **how)
         model = Transformer.from_folder(folder / name)
-        torch.save(model.forward(INPUT_IDS, SEQLENS), folder / f"{name}.logits")
+        torch.save(model.forward(INPUT_IDS, SEQLENS).cpu(), folder / f"{name}.logits")
         if name in ASKED:
             (folder / f"{name}.answers").write_text(json.dumps(run_alone(model, name)), encoding="utf-8")
+    demo = Transformer.from_folder(demo_checkpoint(), dtype=torch.float32)
+    (folder / "demo.calls").write_text(json.dumps(tool_calls(demo)), encoding="utf-8")
+    write_checkpoint(folder / "large", dtype=torch.bfloat16, **LARGE)
     write_adapter(folder / "adapter.safetensors", folder / "moe")
     model = Transformer.from_folder(folder / "moe")
     model.load_lora(folder / "adapter.safetensors")
-    torch.save(model.forward(INPUT_IDS, SEQLENS), folder / "adapted.logits")
+    torch.save(model.forward(INPUT_IDS, SEQLENS).cpu(), folder / "adapted.logits")
 
 
 def write_adapter(file: Path, checkpoint: Path) -> None:

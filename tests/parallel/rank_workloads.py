@@ -6,15 +6,33 @@ from typing import Any
 from grammars import EOS, VOCAB, toy_compiler
 
 from mistral_local.config import EngineConfig
+from mistral_local.demo.locate import demo_checkpoint
 from mistral_local.engine.engine import Engine
 from mistral_local.engine.sequence import Sequence
 from mistral_local.generate import generate
 from mistral_local.model.transformer import Transformer
 from mistral_local.sampling.params import SamplingParams
+from mistral_local.tasks.llm import LLM
+from mistral_local.tokenizer.find import find_tokenizer
+from mistral_local.tokenizer.tokenizer import Tokenizer
 
 PROMPTS = [[1, *range(5, 5 + 3 * length, 3)] for length in (1, 9, 2, 17, 5)]
 SHARED = [1, *range(7, 47, 2)]
 BLOCK_SIZE = 4
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the weather of a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
 
 Workload = Callable[[Transformer], Any]
 
@@ -109,6 +127,17 @@ ENGINE_WORK: dict[str, Workload] = {
 """Done by rank 0, which has the engine."""
 
 
+def tool_calls(model: Transformer) -> Any:
+    """Of the demo checkpoint, as text: a call that is demanded, and an answer held to a schema."""
+    tokenizer = Tokenizer(find_tokenizer(demo_checkpoint()).file)
+    llm = LLM(model, tokenizer, Engine(model, EngineConfig(max_num_seqs=2, max_context=1024)))
+    messages = [{"role": "user", "content": "What is the weather like in Paris?"}]
+    called = llm.chat(messages, tools=[WEATHER], tool_choice="any", temperature=0, max_tokens=40)
+    schema = {"type": "object", "properties": {"sum": {"type": "integer"}}, "required": ["sum"]}
+    held = llm.chat(messages, json_schema=schema, temperature=0.8, seed=1, max_tokens=24)
+    return [[[call.name, call.arguments] for call in called.tool_calls], called.finish_reason, held.text]
+
+
 ASKED: dict[str, tuple[str, ...]] = {
     "dense": tuple(CALLS | ENGINE_WORK),
     "moe": ("ragged", "sampled"),
@@ -117,6 +146,9 @@ ASKED: dict[str, tuple[str, ...]] = {
     "tied": ("ragged", "scored"),
 }
 """What each model does; all else is the same code for it."""
+
+OF_MANY = ("ragged", "sampled", "prefix")
+"""Of these, what more than two ranks do: two CPU cores are slow at it."""
 
 
 def assert_same(got: Any, expected: Any, where: str = "") -> None:

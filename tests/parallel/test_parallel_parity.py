@@ -5,7 +5,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from rank_cases import CASES
+import torch
+from rank_cases import cases_of
 from rank_models import write_models
 from ranks import torchrun
 
@@ -35,8 +36,14 @@ def outcome_of(models, tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("num_ranks", [1, 2, 4])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.gpu
+def test_as_many_ranks_as_gpus_compute_what_one_process_does(outcome_of):
+    num_ranks = max(num for num in (1, 2, 4) if num <= max(1, torch.cuda.device_count()))
+    outcomes = enumerate(outcome_of(num_ranks))
+    assert not {(rank, case): said for rank, each in outcomes for case, said in each.items() if said != "passed"}
+
+
+@pytest.mark.parametrize(("num_ranks", "case"), [(num, case) for num in (1, 2, 4) for case in cases_of(num)])
 def test_ranks_compute_what_one_process_does(outcome_of, num_ranks, case):
     for rank, outcome in enumerate(outcome_of(num_ranks)):
         assert outcome[case] == "passed", f"rank {rank}: {outcome[case]}"

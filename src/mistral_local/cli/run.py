@@ -18,6 +18,7 @@ from mistral_local.cli.serve import default_temperature, load_app
 from mistral_local.clients.variables import client_variables
 from mistral_local.config import QuantFormat
 from mistral_local.errors import UsageError
+from mistral_local.parallel.launch import find_launch
 from mistral_local.server.settings import ServerSettings
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -66,6 +67,8 @@ def run(
         SystemExit: with the exit code of the program.
     """
     check_program(program[0])
+    if find_launch().world_size > 1:
+        raise UsageError("start mistral-serve by torchrun, and the program beside it without torchrun")
     engine: dict[str, Any] = {
         "max_context": max_context,
         "kv_memory": kv_memory,

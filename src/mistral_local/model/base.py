@@ -96,10 +96,11 @@ class ModelBase(nn.Module):
         if args.quantization is not None and (quantize is not None or launch.world_size > 1):
             what = "are quantized already" if quantize is not None else "cannot be divided over several processes yet"
             raise UsageError(f"{folder}: the weights {what}")
+        world = join_world(sharding.place, launch, device) if launch.world_size > 1 else World()
         with torch.device("meta"):
             model = cls(args)
-            if launch.world_size > 1:
-                model.world = join_world(sharding.place, launch, device)
+            model.world = world
+            if world.size > 1:
                 parallelize(cast(Decoder, model), sharding)
         with model.world.telling_failures(), open_checkpoint(folder, args) as checkpoint:
             if note is not None:

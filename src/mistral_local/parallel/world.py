@@ -215,9 +215,9 @@ def join_world(place: Place, launch: Launch, device: torch.device) -> World:
 
     Torch's process group is made at the first call.  What is on a GPU is exchanged by NCCL, all else by gloo.
     """
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     if not dist.is_initialized():
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
         _init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", launch.num_restarts)
     world = World(place)
     for first in range(0, place.world_size, place.tp_size):
