@@ -74,7 +74,8 @@ def open_driver(model: Transformer, config: EngineConfig, kept: KVMemory | None)
     """
     world, num_kept = model.world, 0 if kept is None else kept.pool.num_blocks
     world.tell_all(PlanCache(config, num_kept))
-    num_blocks = min(num_kept or plan_blocks(model, config), *(line_answer(world, rank, int) for rank in world.lines))
+    theirs = [line_answer(world, rank, int) for rank in world.lines]  # all of them, whatever comes of the own
+    num_blocks = min(num_kept or plan_blocks(model, config), *theirs)
     world.tell_all(OpenEngine(config, num_blocks))
     kv = KVMemory.allocate(model, config, num_blocks=num_blocks) if kept is None else kept
     return kv, DriverRunner(model, kv.cache, config)
