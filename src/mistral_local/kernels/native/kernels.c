@@ -90,11 +90,17 @@ static inline void narrow_many(bf16 *to, f32s x) {
 }
 
 static inline float sum_lanes(f32s x) {
+#if LANES == 8 && defined(__AVX2__) /* in registers; the same order of additions */
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128((__m256)x), _mm256_extractf128_ps((__m256)x, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+#else
     float total[LANES];
     memcpy(total, &x, sizeof x);
     for (int width = LANES / 2; width; width /= 2)
         for (int i = 0; i < width; i++) total[i] += total[i + width];
     return total[0];
+#endif
 }
 
 static inline f32s all_lanes(float x) { return x - (f32s){0}; }
@@ -491,16 +497,27 @@ static inline i64 slot_of(const Query *query, i64 position) {
     return query->slots ? query->slots[position] : query->first_slot + position;
 }
 
-/* scores[i] = q k_i / sqrt(dim) for one head; returns the largest */
-static float score(const bf16 *q, const bf16 *const *keys, i64 num, i64 dim, float *scores) {
-    float largest = -INFINITY, scale = 1.0f / sqrtf((float)dim);
-    for (i64 i = 0; i < num; i++) {
-        Sums sums = no_sums();
-        for (i64 at = 0; at < dim; at += STEP) sums = multiply_add(sums, load(q + at), load(keys[i] + at));
-        scores[i] = total(sums) * scale;
-        largest = scores[i] > largest ? scores[i] : largest;
+/* scores[g][i] = q_g k_i / sqrt(dim) for `group` heads that share their keys, which are read once; and the largest of each */
+static inline __attribute__((always_inline)) void
+score(const int group, const bf16 *q, const bf16 *const *keys, i64 num, i64 dim, float (*scores)[SEGMENT], float *largest) {
+    const float scale = 1.0f / sqrtf((float)dim);
+    Operand qs[4][MAX_HEAD_DIM / STEP];
+    for (int g = 0; g < group; g++) {
+        for (i64 at = 0; at < dim; at += STEP) qs[g][at / STEP] = load(q + g * dim + at);
+        largest[g] = -INFINITY;
     }
-    return largest;
+    for (i64 i = 0; i < num; i++) {
+        Sums sums[4];
+        for (int g = 0; g < group; g++) sums[g] = no_sums();
+        for (i64 at = 0; at < dim; at += STEP) {
+            Operand ks = load(keys[i] + at);
+            for (int g = 0; g < group; g++) sums[g] = multiply_add(sums[g], qs[g][at / STEP], ks);
+        }
+        for (int g = 0; g < group; g++) {
+            scores[g][i] = total(sums[g]) * scale;
+            largest[g] = scores[g][i] > largest[g] ? scores[g][i] : largest[g];
+        }
+    }
 }
 
 /* scores become exp(score - largest); returns their sum.  The array is as long as a multiple of LANES. */
@@ -557,10 +574,14 @@ static void attend_segment(const Attention *a, const Query *query, i64 segment, 
     const bf16 *q = a->q + (query->row * a->heads + kv_head * group) * a->dim;
     for (i64 first = 0; first < group; first += 4) {
         const i64 heads = group - first < 4 ? group - first : 4;
-        float *mine = part + first * stride;
+        float *mine = part + first * stride, largest[4];
+        if (heads == 4) score(4, q + first * a->dim, keys, num, a->dim, weights, largest);
+        else
+            for (i64 g = 0; g < heads; g++)
+                score(1, q + (first + g) * a->dim, keys, num, a->dim, weights + g, largest + g);
         for (i64 g = 0; g < heads; g++) {
-            mine[g * stride] = score(q + (first + g) * a->dim, keys, num, a->dim, weights[g]);
-            mine[g * stride + 1] = exponentiate(weights[g], num, mine[g * stride]);
+            mine[g * stride] = largest[g];
+            mine[g * stride + 1] = exponentiate(weights[g], num, largest[g]);
         }
         if (heads == 4) mix(4, values, num, a->dim, weights, mine + 2, stride);
         else
