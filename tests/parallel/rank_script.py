@@ -1,4 +1,4 @@
-"""A script as users write it, started by torchrun, with a fault to plant: WHAT is raise, memory, raise on 0, idle or same."""
+"""A script as users write it, started by torchrun, with a fault to plant: WHAT is memory, raise on 0 or idle."""
 
 import datetime
 import json
@@ -48,7 +48,7 @@ def main(what: str) -> None:
         if what == "idle" and rank == 0:
             time.sleep(3 * SHORT_TIMEOUT.total_seconds())
         result = generate(PROMPTS, model, max_tokens=60, temperature=0.8, seed=3, eos_id=2)
-    if what == "same":
+    if what == "idle":
         print(json.dumps(result), flush=True)
 
 

@@ -83,8 +83,8 @@ def chat(
 
     Raises:
         UsageError, RequestError: if the flags cannot be; nothing has been loaded then.
-        SystemExit: 130 for an answer stopped by Ctrl-C, or two Ctrl-C in the dialogue; among several ranks 0, because
-            torchrun reports everything else as a failure.
+        SystemExit: 130 for an answer stopped by Ctrl-C, or two Ctrl-C in the dialogue; for these 0 among several ranks,
+            because torchrun reports everything else as a failure.
     """
     console = Console(color)
     folder = find_placement(model_path, num_pipeline_ranks)

@@ -147,10 +147,12 @@ class MemoryPlan:
         return round(nbytes)
 
     def _kv(self, sharding: Sharding) -> int:
-        """Of one sequence; where every layer slides, no more than the window and a step."""
-        window, tokens = self.args.longest_window, self.question.context
-        return min(tokens, tokens if window is None else window + STEP_TOKENS) * kv_bytes_per_token(
-            n_layers=len(sharding.place.layers(self.args.n_layers)),
+        """Of one sequence; a layer that slides keeps no more than its window and a step."""
+        windows = [self.args.window(layer) for layer in sharding.place.layers(self.args.n_layers)]
+        context = self.question.context
+        kept = sum(context if window is None else min(context, window + STEP_TOKENS) for window in windows)
+        return kept * kv_bytes_per_token(
+            n_layers=1,
             n_kv_heads=len(sharding.place.part(self.args.n_kv_heads)),
             head_dim=self.args.head_dim,
             dtype=self.dtype,

@@ -163,7 +163,7 @@ class World:
         is_ours = isinstance(error, MistralLocalError) or (isinstance(error, RuntimeError) and is_out_of_memory(error))
         return f"rank {self.place.rank}: {first_line if is_ours else f'{type(error).__name__}: {first_line}'}"
 
-    def _part(self) -> None:
+    def _end_if_left(self) -> None:
         """End this process if it hangs in a collective that rank 0 has left; called by the thread that saw it leave."""
         if self.ends_with_driver:
             time.sleep(LAST_WORDS_S)
@@ -265,4 +265,4 @@ def _open_lines(world: World, launch: Launch) -> dict[int, Connection]:
     if exchange is not None:
         return exchange.accept(world.size - 1, _weakly(world._lose))
     assert box[0] is not None
-    return {0: call(launch.driver_host, box[0], launch.rank, _weakly(world._lose), _weakly(world._part))}
+    return {0: call(launch.driver_host, box[0], launch.rank, _weakly(world._lose), _weakly(world._end_if_left))}
