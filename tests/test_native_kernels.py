@@ -205,6 +205,19 @@ def test_without_a_compiler_torch_serves(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == ["['MISTRAL_LOCAL_NATIVE=0']", "16.0"]
 
 
+@needs_kernels
+@pytest.mark.parametrize("limit", [{"OMP_THREAD_LIMIT": "1"}, {"OMP_DYNAMIC": "true"}], ids=str)
+def test_a_product_is_whole_when_openmp_gives_fewer_threads_than_asked_for(limit: dict[str, str]) -> None:
+    program = (
+        "import torch\nfrom mistral_local.kernels.native import native_kernels\ntorch.set_num_threads(64)\n"
+        "print(native_kernels().linears(torch.ones(1, 8).bfloat16(), [torch.ones(256, 8).bfloat16()])[0].unique().tolist())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | limit, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[8.0]\n"
+
+
 class TestBuilding:
     @pytest.fixture(autouse=True)
     def _own_cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

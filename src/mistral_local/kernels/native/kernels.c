@@ -19,23 +19,24 @@ typedef int64_t i64;
 
 typedef void (*fork_join)(void (*body)(void *), void *data, unsigned num_threads, unsigned flags);
 
-static fork_join fork_and_join;      /* GOMP_parallel */
+static fork_join fork_and_join;        /* GOMP_parallel */
 static int (*own_thread_number)(void); /* omp_get_thread_num */
+static int (*team_size)(void);         /* omp_get_num_threads */
 
-void use_threads_of(fork_join fork, int (*thread_number)(void)) {
+void use_threads_of(fork_join fork, int (*thread_number)(void), int (*num_threads)(void)) {
     fork_and_join = fork;
     own_thread_number = thread_number;
+    team_size = num_threads;
 }
 
 typedef struct {
     void (*work)(void *task, i64 thread, i64 num_threads);
     void *task;
-    i64 num_threads;
 } Team;
 
-static void run_member(void *data) {
+static void run_member(void *data) { /* the runtime may give fewer threads than it was asked for */
     Team *team = data;
-    team->work(team->task, own_thread_number(), team->num_threads);
+    team->work(team->task, own_thread_number(), team_size());
 }
 
 static void run_team(void (*work)(void *, i64, i64), void *task, i64 num_threads) {
@@ -43,7 +44,7 @@ static void run_team(void (*work)(void *, i64, i64), void *task, i64 num_threads
         work(task, 0, 1);
         return;
     }
-    Team team = {work, task, num_threads};
+    Team team = {work, task};
     fork_and_join(run_member, &team, (unsigned)num_threads, 0);
 }
 

@@ -168,13 +168,13 @@ def _load() -> NativeKernels | str:
         library = ctypes.CDLL(str(build()))
     except (CannotBuild, OSError) as error:
         return str(error)
-    fork, thread_number = (ctypes.cast(function, _Pointer) for function in runtime)
-    library.use_threads_of(fork, thread_number)
+    library.use_threads_of(*(ctypes.cast(function, _Pointer) for function in runtime))
     return NativeKernels(library)
 
 
-def _openmp() -> tuple[Any, Any] | None:
-    """GOMP_parallel and omp_get_thread_num of the runtime that torch has loaded; LLVM's and Intel's have them too."""
+def _openmp() -> tuple[Any, Any, Any] | None:
+    """GOMP_parallel, omp_get_thread_num and omp_get_num_threads of the runtime that torch has loaded; LLVM's and Intel's
+    have them too."""
     try:
         mapped = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -182,7 +182,7 @@ def _openmp() -> tuple[Any, Any] | None:
     for path in dict.fromkeys(line.split(maxsplit=5)[-1] for line in mapped if "/lib" in line):
         if Path(path).name.startswith(("libgomp", "libiomp5", "libomp")):
             runtime = ctypes.CDLL(path)
-            return runtime.GOMP_parallel, runtime.omp_get_thread_num
+            return runtime.GOMP_parallel, runtime.omp_get_thread_num, runtime.omp_get_num_threads
     return None
 
 
