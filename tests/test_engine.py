@@ -10,6 +10,7 @@ from oracle import one_file_ref
 
 from mistral_local.config import EngineConfig
 from mistral_local.engine.engine import Engine
+from mistral_local.engine.model_runner import PendingStep
 from mistral_local.engine.sequence import Sequence, Status
 from mistral_local.errors import OutOfMemoryError, PromptTooLongError, UsageError
 from mistral_local.kvcache.storage import kv_bytes_per_token
@@ -214,6 +215,29 @@ def test_an_exception_in_a_step_leaves_no_blocks_behind(model: Transformer, monk
     again = engine.add([1, 2, 3], GREEDY)
     engine.run([again])
     assert again.finish_reason == "length"
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_sequences_outlive_a_step_whose_result_cannot_be_read(
+    model: Transformer, monkeypatch: pytest.MonkeyPatch, *, overlap: bool
+) -> None:
+    """Ctrl-C while one caller waits for a GPU must not stop the others for ever."""
+    prompts = [[1, 2, 3], [4, 5], list(range(30))]
+    expected = [make_engine(model).generate([prompt], [GREEDY])[0].new_tokens for prompt in prompts]
+    engine = make_engine(model, overlap=overlap, max_num_batched_tokens=16)
+    sequences = [engine.add(prompt, GREEDY) for prompt in prompts]
+    for num_steps in range(4):
+        with monkeypatch.context() as patch:
+            patch.setattr(PendingStep, "result", lambda self: (_ for _ in ()).throw(KeyboardInterrupt()))
+            with pytest.raises(KeyboardInterrupt):
+                engine.step()
+        check_bookkeeping(engine)
+        for _ in range(num_steps):
+            engine.step()
+    for _ in range(40):
+        engine.step()
+    assert [sequence.new_tokens for sequence in sequences] == expected
+    assert engine.pool.num_free == engine.pool.num_blocks
 
 
 def test_a_step_without_memory_is_named_as_such(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,7 +150,7 @@ class Engine:
             self._release_finished()
             return []
         try:
-            return self._end(self._under_way.popleft())
+            return self._end(self._under_way[0])
         except BaseException:
             self._forget_under_way()
             raise
@@ -263,11 +263,8 @@ class Engine:
         self._under_way.clear()
 
     def _end(self, step: StepUnderWay) -> list[Sequence]:
-        """Wait for a step and give its results to its sequences; what ended meanwhile gets nothing."""
-        try:
-            result = step.pending.result()
-        finally:
-            self.scheduler.note_ended(step.parts)
+        """Wait for the oldest step and give its results to its sequences; what ended meanwhile gets nothing."""
+        result = step.pending.result()
         progressed, num_new_tokens, num_sampled = [], 0, 0
         for index, part in enumerate(step.parts):
             sequence = part.sequence
@@ -283,6 +280,7 @@ class Engine:
             if part.reaches_end:
                 progressed.append(sequence)
         self.scheduler.note_computed(step.parts)
+        self._under_way.popleft()
         self._recorder.step(
             num_prompt_tokens=sum(part.num_prompt_tokens for part in step.parts),
             num_new_tokens=num_new_tokens,

@@ -137,14 +137,10 @@ class Scheduler:
             part.sequence.num_scheduled_tokens = part.end
             part.sequence.num_awaited += part.is_sampled
 
-    def note_ended(self, step: list[Scheduled]) -> None:
-        """No token is awaited of a step any more, whatever came of it."""
-        for part in step:
-            part.sequence.num_awaited -= part.is_sampled
-
     def note_computed(self, step: list[Scheduled]) -> None:
         """Count the tokens of a step as computed, once its new tokens are known, and remember the blocks it filled."""
         for part in step:
+            part.sequence.num_awaited -= part.is_sampled
             sequence, blocks = part.sequence, part.blocks
             if sequence.blocks is not blocks:
                 continue  # preempted meanwhile
@@ -160,8 +156,8 @@ class Scheduler:
 
     def forget(self, step: list[Scheduled]) -> None:
         """Take a step as if it had never begun."""
-        self.note_ended(step)
         for part in step:
+            part.sequence.num_awaited -= part.is_sampled
             if part.sequence.blocks is part.blocks:
                 part.sequence.num_scheduled_tokens = part.sequence.num_computed_tokens
 
