@@ -170,6 +170,16 @@ def test_a_quantized_checkpoint_loads_as_the_model_that_is_rounded_at_load(
     load_file(tmp_path / "to" / "consolidated.safetensors")  # safetensors' own reader agrees with the header
 
 
+def test_scales_do_not_decide_the_dtype_of_the_rest(tmp_path: Path) -> None:
+    """In a large int4 checkpoint they have more bytes than the embeddings."""
+    folder = write_checkpoint(tmp_path / "from", dtype=torch.bfloat16, **BIG | {"vocab_size": 8})
+    (folder / "tekken.json").write_bytes((demo_checkpoint() / "tekken.json").read_bytes())
+    quantize_checkpoint(folder, tmp_path / "to", "int4")
+    notes: list[str] = []
+    assert Transformer.from_folder(tmp_path / "to", note=notes.append).dtype == torch.bfloat16
+    assert not notes
+
+
 def write_fp8(folder: Path, scale_shape: tuple[int, ...], **quantization: str) -> Path:
     """A checkpoint as Mistral publishes fp8: one scale per matrix, and one for activations."""
     write_checkpoint(folder, dtype=torch.bfloat16, **BIG)

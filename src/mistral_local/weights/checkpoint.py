@@ -15,6 +15,7 @@ from mistral_local.parallel.rules import Part
 from mistral_local.weights.layout import Layout, find_layout
 from mistral_local.weights.name_map import Origin, native_origins
 from mistral_local.weights.pth_file import PthFile
+from mistral_local.weights.rounding import STORED_SCALES
 from mistral_local.weights.safetensors_file import SafetensorsFile
 from mistral_local.weights.stored import LOADABLE_DTYPES, StoredTensor, WeightFile
 
@@ -39,6 +40,11 @@ class CheckpointTensor:
     def dtype(self) -> torch.dtype | None:
         """As stored; None when torch has no such type."""
         return self.stored.dtype
+
+    @property
+    def is_scales(self) -> bool:
+        """Whether it is the scales of a quantized matrix."""
+        return self.name.endswith(STORED_SCALES)
 
     @property
     def file(self) -> Path:
@@ -79,14 +85,14 @@ class Checkpoint:
 
     @property
     def stored_dtype(self) -> torch.dtype:
-        """The dtype that most bytes are stored in, which a model takes when no other is asked for.
+        """The dtype that most bytes are stored in, scales aside, which a model takes when no other is asked for.
 
         Raises:
             WeightsError: no tensor is of a type that can be loaded.
         """
         nbytes = dict.fromkeys(LOADABLE_DTYPES, 0)
         for tensor in self.tensors.values():
-            if tensor.dtype in nbytes:
+            if tensor.dtype in nbytes and not tensor.is_scales:
                 nbytes[tensor.dtype] += prod(tensor.shape) * tensor.dtype.itemsize
         dtype, most = max(nbytes.items(), key=lambda item: item[1])
         if not most:
@@ -146,7 +152,8 @@ def _merged(files: dict[Path, WeightFile]) -> dict[str, StoredTensor]:
 
 
 def _dtype_notes(tensors: dict[str, CheckpointTensor]) -> list[str]:
-    names = sorted({tensor.stored.dtype_name for tensor in tensors.values() if tensor.dtype in LOADABLE_DTYPES})
+    floats = (t for t in tensors.values() if t.dtype in LOADABLE_DTYPES and not t.is_scales)
+    names = sorted({tensor.stored.dtype_name for tensor in floats})
     if len(names) < 2:
         return []
     return [f"tensors are stored as {' and '.join(names)}; all are loaded in the one that most bytes are stored in"]
