@@ -241,6 +241,23 @@ def test_what_is_quantized_is_not_quantized_again(tmp_path: Path) -> None:
         Transformer.from_folder(folder).quantize("int8")
 
 
+def test_a_model_without_rows_that_can_be_quantized_is_refused(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "odd", **BIG | {"dim": 40, "hidden_dim": 72, "head_dim": 10})
+    with pytest.raises(UsageError, match="no matrix can be quantized: none has rows of a multiple of 32"):
+        Transformer.from_folder(folder, quantize="int8")
+    with pytest.raises(UsageError, match="no matrix can be quantized"):
+        Transformer.from_folder(folder).quantize("int8")
+    with pytest.raises(UsageError, match="no matrix can be quantized"):
+        quantize_checkpoint(folder, tmp_path / "to", "int8")
+
+
+@pytest.mark.parametrize("quant_format", QUANT_FORMATS)
+def test_a_stage_without_embeddings_computes_in_floats(tmp_path: Path, quant_format: QuantFormat) -> None:
+    model = Transformer.from_folder(write_checkpoint(tmp_path, dtype=torch.bfloat16, **BIG), quantize=quant_format)
+    model.tok_embeddings = torch.nn.Identity()
+    assert model.dtype == torch.bfloat16
+
+
 def test_an_adapter_is_merged_before_rounding_and_refused_after(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path, **BIG)
     adapter = tmp_path / "lora.safetensors"

@@ -15,6 +15,7 @@ from mistral_local.args import TransformerArgs
 from mistral_local.config import QuantFormat
 from mistral_local.errors import MistralLocalError, UsageError
 from mistral_local.kernels.quantized import BITS, DATA_DTYPES, dequantize, num_groups, quantize
+from mistral_local.model.base import NOT_QUANTIZABLE
 from mistral_local.model.transformer import Transformer
 from mistral_local.tokenizer.find import find_tokenizer
 from mistral_local.weights.checkpoint import Checkpoint, open_checkpoint
@@ -66,7 +67,7 @@ def quantize_checkpoint(
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
-        UsageError: its matrices are quantized already, or the target exists.
+        UsageError: its matrices are quantized already or cannot be, or the target exists.
         MistralLocalError: the target cannot be written.
     """
     args = TransformerArgs.from_folder(folder)
@@ -76,6 +77,8 @@ def quantize_checkpoint(
         raise UsageError(f"{target} exists already; name a new folder")
     with torch.device("meta"):
         model = Transformer(args)
+    if not model.quantizable():
+        raise UsageError(f"{folder}: {NOT_QUANTIZABLE}")
     staging = target.with_name(f".{target.name}.quantizing")
     with open_checkpoint(folder, args) as checkpoint:
         slots = model.weight_slots()

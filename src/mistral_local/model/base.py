@@ -16,6 +16,7 @@ from mistral_local.kernels.quantized import COLUMNS_MULTIPLE
 from mistral_local.kernels.quantized import quantize as quantize_weight
 from mistral_local.kernels.tensor_watch import TensorWatch
 from mistral_local.model.linear import Linear
+from mistral_local.model.norm import RMSNorm
 from mistral_local.model.parallelize import Decoder, parallelize
 from mistral_local.parallel.launch import find_launch
 from mistral_local.parallel.place import Place
@@ -26,6 +27,8 @@ from mistral_local.weights.load import load_weights
 from mistral_local.weights.lora import merge_lora
 from mistral_local.weights.rounding import Rounding, quantized_slots
 from mistral_local.weights.slots import Slot
+
+NOT_QUANTIZABLE = f"no matrix can be quantized: none has rows of a multiple of {COLUMNS_MULTIPLE} numbers"
 
 
 class ModelBase(nn.Module):
@@ -49,8 +52,8 @@ class ModelBase(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the weights are stored as."""
-        return next(self.parameters()).dtype
+        """What is computed in, and all weights are held in that are not quantized."""
+        return next(module.weight.dtype for module in self.modules() if isinstance(module, RMSNorm))
 
     @classmethod
     def from_folder(
@@ -85,7 +88,8 @@ class ModelBase(nn.Module):
         Raises:
             CheckpointError: if the folder is not a usable checkpoint.
             OutOfMemoryError: if the weights do not fit.
-            UsageError: if the device does not exist, or the ranks cannot share this model; nothing was read then.
+            UsageError: if the device does not exist, the ranks cannot share this model, or nothing of it can be quantized; no
+                weights were read then.
         """
         launch = find_launch()
         folder, device = Path(folder), _device(local_device(launch, device))
@@ -102,6 +106,8 @@ class ModelBase(nn.Module):
             model.world = world
             if world.size > 1:
                 parallelize(cast(Decoder, model), sharding)
+        if quantize is not None and not model.quantizable():
+            raise UsageError(f"{folder}: {NOT_QUANTIZABLE}")
         with model.world.telling_failures(), open_checkpoint(folder, args) as checkpoint:
             if note is not None:
                 for notice in checkpoint.notes:
@@ -161,9 +167,12 @@ class ModelBase(nn.Module):
         """Round the matrices inside the blocks, one after the other (arXiv:2210.17323 calls it round-to-nearest).
 
         Raises:
-            UsageError: if they are quantized already.
+            UsageError: if they are quantized already, or cannot be.
         """
-        for name in sorted(self.quantizable()):
+        names = self.quantizable()
+        if not names:
+            raise UsageError(NOT_QUANTIZABLE)
+        for name in sorted(names):
             linear = cast(Linear, self.get_submodule(name.removesuffix(".weight")))
             if linear.quantized is not None:
                 raise UsageError("the weights are quantized already")
