@@ -8,7 +8,9 @@ from checkpoints import make_params, write_checkpoint
 
 from mistral_local.args import MoeArgs, TransformerArgs
 from mistral_local.cli.entry import run_local
+from mistral_local.demo.locate import demo_checkpoint
 from mistral_local.inspect.plan import MemoryPlan, Question, stored_dtype
+from mistral_local.inspect.quantize import quantize_checkpoint
 from mistral_local.model.transformer import Transformer
 
 MIXTRAL = {
@@ -60,6 +62,22 @@ def test_the_dtype_comes_from_the_headers(tmp_path):
     model = Transformer.from_folder(tmp_path)
     plan = MemoryPlan(args, Question(10**9, 100, 1), torch.float16)
     assert plan.need(1, 1).weights == sum(parameter.nbytes for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("quant_format", ["int8", "int4", "fp8"])
+def test_quantized_files_are_planned_as_they_are(tmp_path, capsys, quant_format):
+    folder = write_checkpoint(tmp_path / "from", dtype=torch.bfloat16, dim=256, hidden_dim=512, head_dim=32)
+    (folder / "tekken.json").write_bytes((demo_checkpoint() / "tekken.json").read_bytes())
+    quantize_checkpoint(folder, tmp_path / "to", quant_format)
+    model = Transformer.from_folder(tmp_path / "to")
+    plan = MemoryPlan(TransformerArgs.from_folder(tmp_path / "to"), Question(10**9, 100, 1), torch.bfloat16)
+    assert plan.num_parameters == model.num_parameters
+    assert plan.need(1, 1).weights == pytest.approx(sum(p.nbytes for p in model.parameters()), rel=0.02)
+    assert run_local(["plan", str(tmp_path / "to"), "--gpus", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert f"parameters, {quant_format} weights, bfloat16 (as stored)" in shown
+    assert "2 GPUs cannot share this model: files of quantized weights cannot be divided" in shown
+    assert f"{quant_format} weights: 1 GPU, " in shown
 
 
 def test_the_command_needs_params_json_only(tmp_path, capsys):

@@ -61,7 +61,8 @@ def plan(
     memory = MemoryPlan(args, question, computed)
 
     how_known = how_known if computed == stored else f"stored as {_name(stored)}"
-    console.answer(f"{memory.num_parameters / 1e9:.2f}B parameters, {_name(computed)} ({how_known})\n")
+    quantized = "" if args.quantization is None else f"{args.quantization.format} weights, "
+    console.answer(f"{memory.num_parameters / 1e9:.2f}B parameters, {quantized}{_name(computed)} ({how_known})\n")
     console.answer(f"context {question.context}, batch {batch}, {gpu_bytes / 1e9:.0f} GB per GPU\n\n")
     for line in _table(memory, GPU_COUNTS if gpus is None else (gpus,)):
         console.answer(f"{line}\n")
@@ -90,13 +91,16 @@ def _row(memory: MemoryPlan, need: Need) -> tuple[str, ...]:
 
 def _advice(memory: MemoryPlan) -> list[str]:
     """For each way to store the weights, the fewest GPUs that hold what is asked."""
-    from mistral_local.inspect.plan import WEIGHT_BITS
+    from mistral_local.inspect.plan import NOT_DIVIDED, WEIGHT_BITS
 
+    quantization = memory.args.quantization
     ways = {_name(memory.dtype): None, "bfloat16": 16.0, **WEIGHT_BITS}
     lines = []
-    for name, bits in ways.items():
+    for name, bits in ways.items() if quantization is None else [(quantization.format, None)]:
         need = memory.smallest(bits, MOST_GPUS)
-        if need is None:
+        if need is None and quantization is not None:
+            lines.append(f"{name} weights: not on one GPU of this size; {NOT_DIVIDED}")
+        elif need is None:
             lines.append(f"{name} weights: not on {MOST_GPUS} GPUs of this size")
         else:
             gpus = "1 GPU" if need.num_gpus == 1 else f"{need.num_gpus} GPUs ({need.name})"

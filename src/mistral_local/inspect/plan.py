@@ -6,7 +6,7 @@ Weights and KV cache are exact; what a step needs beside them, and what CUDA and
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -32,6 +32,8 @@ CUDA_BYTES, NCCL_BYTES = 600_000_000, 600_000_000
 
 WEIGHT_BITS = {"int8 or fp8": 8.0, "int4": 4.25}
 """Bits per weight of the matrices inside the blocks with --quantize; the rest stays as the model computes."""
+
+NOT_DIVIDED = "files of quantized weights cannot be divided over several GPUs yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +92,16 @@ class MemoryPlan:
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Published name -> shape of every tensor."""
+        """Published name -> shape of every tensor, before it is quantized."""
+        in_floats = replace(self.args, quantization=None)
         with torch.device("meta"):
-            return {name: slot.shape for name, slot in Transformer(self.args).weight_slots().items()}
+            return {name: slot.shape for name, slot in Transformer(in_floats).weight_slots().items()}
+
+    @property
+    def stored_bits(self) -> float | None:
+        """Bits per weight of the matrices inside the blocks, if they are stored quantized."""
+        quantization = self.args.quantization
+        return None if quantization is None else WEIGHT_BITS["int4" if quantization.format == "int4" else "int8 or fp8"]
 
     @property
     def num_parameters(self) -> int:
@@ -102,8 +111,9 @@ class MemoryPlan:
         """What the fullest of these ranks takes.
 
         Args:
-            bits: per weight of the matrices inside the blocks; None as the model computes.
+            bits: per weight of the matrices inside the blocks; None as they are stored.
         """
+        bits = self.stored_bits if bits is None else bits
         tp_size = num_gpus // num_stages
         lasts = range(tp_size - 1, num_gpus, tp_size)  # of the ranks of a stage none holds more than the last
         ranks = [Sharding(self.args, Place(rank, num_gpus, num_stages)) for rank in lasts]
@@ -118,6 +128,8 @@ class MemoryPlan:
 
     def layouts(self, num_gpus: int, bits: float | None = None) -> Iterator[Need]:
         """Every layout of so many GPUs, most tensor parallel first."""
+        if num_gpus > 1 and self.args.quantization is not None:
+            return
         for num_stages in range(1, min(num_gpus, self.args.n_layers) + 1):
             tp_size, rest = divmod(num_gpus, num_stages)
             if not rest and not reasons_against_tensor_parallel(self.args, tp_size, expert_parallel=False):
@@ -125,6 +137,8 @@ class MemoryPlan:
 
     def why_not(self, num_gpus: int) -> str:
         """Why there is no layout of so many GPUs."""
+        if self.args.quantization is not None:
+            return NOT_DIVIDED
         return "; ".join(reasons_against_tensor_parallel(self.args, num_gpus, expert_parallel=False))
 
     def fits(self, need: Need) -> bool:
