@@ -6,7 +6,9 @@ import pytest
 from checkpoints import write_checkpoint
 
 from mistral_local.config import EngineConfig
+from mistral_local.engine.batch_tensors import BatchTensors
 from mistral_local.engine.engine import Engine
+from mistral_local.engine.step_plan import NewBlocks, PlannedPart, StepPlan
 from mistral_local.sampling.params import SamplingParams
 from mistral_local.transformer import Transformer
 
@@ -77,3 +79,11 @@ def test_all_stages_have_work_while_sequences_decode(model: Transformer) -> None
         sizes.append([len(step.parts) for step in engine._under_way])
     # One step has just ended; the other stages are at work, each with its share of six sequences.
     assert sizes[6:] == [[2] * (NUM_STAGES - 1)] * 24
+
+
+def test_the_numbers_of_a_step_are_kept_while_as_many_more_are_prepared_as_there_are_stages(model: Transformer) -> None:
+    cache = make_engine(model, num_stages=1).kv.cache
+    tensors = BatchTensors(cache, max_tokens=4, max_rows=1, max_context=64, most_under_way=NUM_STAGES)
+    plans = [StepPlan([PlannedPart(0, at, [7 + at], (NewBlocks(0, [0]),), num_sampled=1)]) for at in range(NUM_STAGES)]
+    batches = [tensors.batch(plan) for plan in plans]
+    assert [batch.input_ids.tolist() for batch in batches] == [[7], [8], [9]]

@@ -11,26 +11,31 @@ from mistral_local.attention.batch import AttentionMetadata, Batch, PagedTables,
 from mistral_local.engine.step_plan import PlannedPart, StepPlan
 from mistral_local.kvcache.storage import KVCache
 
-NUM_STAGES = 2
-"""A step is prepared while the one before it may still wait for its numbers."""
-
 
 class BatchTensors:
     """Turns plans into batches.
 
     A batch's tensors are views of memory that is written again by the next call on a GPU, in the order of its stream, and
-    by the next but one on a CPU.
+    by the call `most_under_way` later on a CPU.
 
     Args:
         cache: where keys and values go; it names the device.
         max_tokens: most tokens of a step.
         max_rows: most sequences that run at the same time.
         max_context: most tokens of a sequence.
+        most_under_way: steps that may be prepared before a GPU has copied the numbers of the first.
         needs_key_slots: whether attention asks for the slots of every sequence, instead of reading block tables.
     """
 
     def __init__(
-        self, cache: KVCache, *, max_tokens: int, max_rows: int, max_context: int, needs_key_slots: bool = True
+        self,
+        cache: KVCache,
+        *,
+        max_tokens: int,
+        max_rows: int,
+        max_context: int,
+        most_under_way: int = 2,
+        needs_key_slots: bool = True,
     ) -> None:
         self._needs_key_slots = needs_key_slots
         self._block_size, self._device = cache.block_size, cache.device
@@ -43,7 +48,7 @@ class BatchTensors:
         self._is_contiguous = np.ones(shape[:2], np.bool_)
         self._max_tokens, self._max_rows = max_tokens, max_rows
         num_numbers = (2 + self._num_groups) * max_tokens + 3 * max_rows + 1
-        self._stages = [torch.zeros(num_numbers, dtype=torch.int64, pin_memory=pin) for _ in range(NUM_STAGES)]
+        self._stages = [torch.zeros(num_numbers, dtype=torch.int64, pin_memory=pin) for _ in range(most_under_way)]
         self._on_device = None if on_host else torch.zeros(num_numbers, dtype=torch.int64, device=self._device)
         self._num_calls = 0
 
@@ -53,7 +58,7 @@ class BatchTensors:
             self._note_new_blocks(part)
         num_tokens, num_seqs = plan.num_tokens, len(plan.parts)
         sizes = [num_tokens] * (2 + self._num_groups) + [num_seqs, num_seqs, num_seqs + 1]
-        stage = self._stages[self._num_calls % NUM_STAGES]
+        stage = self._stages[self._num_calls % len(self._stages)]
         self._num_calls += 1
         self._write(plan, np.split(stage.numpy()[: sum(sizes)], np.cumsum(sizes[:-1])))
         if self._on_device is not None:

@@ -75,6 +75,7 @@ class ModelRunner:
             max_tokens=config.max_num_batched_tokens,
             max_rows=config.max_num_seqs,
             max_context=config.max_context,
+            most_under_way=max(2, model.world.place.num_stages),
             needs_key_slots=not select_backend(model.device, model.dtype, model.args.head_dim).reads_block_tables,
         )
         self._masks = MaskComputer(model.args.vocab_size, model.device)
