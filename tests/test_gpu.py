@@ -1,5 +1,6 @@
 """What needs a CUDA device: the model against the oracle there, and every backend against its twin."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,13 @@ from oracle import one_file_ref
 from mistral_local.args import MoeArgs
 from mistral_local.attention.batch import AttentionMetadata, SequenceSpan
 from mistral_local.attention.sdpa import SdpaBackend
-from mistral_local.attention.select import reasons_against_xformers
+from mistral_local.attention.select import reasons_against_xformers, select_backend
 from mistral_local.attention.xformers import XformersBackend
+from mistral_local.config import QUANT_FORMATS, QuantFormat
 from mistral_local.generate import generate
 from mistral_local.kernels.grouped_linear import grouped_linear, grouped_linear_by_loop, grouped_linear_by_mask
+from mistral_local.kernels.quantized import QuantizedWeight, dequantize, quantize
+from mistral_local.kernels.triton import SWITCH
 from mistral_local.kvcache.storage import LayerCache
 from mistral_local.transformer import Transformer
 
@@ -23,6 +27,8 @@ pytestmark = [
     # Warnings of torch, triton and xformers builds are not ours to mend.
     pytest.mark.filterwarnings("default"),
 ]
+
+triton_serves = pytest.mark.skipif(find_spec("triton") is None, reason="needs triton")
 
 CUDA = torch.device("cuda", 0)
 PROMPTS = [[5, 9, 300, 4, 17, 8, 1, 2, 3, 4, 5], [7], list(range(40, 75))]
@@ -111,6 +117,79 @@ def test_grouped_linear_equals_its_twin(sizes: list[int], dtype: torch.dtype) ->
     expected = grouped_linear_by_loop(x, weight, group_sizes).float()
     for twin in (grouped_linear, grouped_linear_by_mask):
         assert torch.allclose(twin(x, weight, group_sizes).float(), expected, rtol=2e-2, atol=0.1)
+
+
+@triton_serves
+@pytest.mark.parametrize("quant_format", [None, *QUANT_FORMATS])
+@pytest.mark.parametrize("num_rows", [1, 2, 5, 16])
+@pytest.mark.parametrize(("columns", "outs"), [(4096, (4096, 1024, 1024)), (14336, (4096,)), (4096, (32768,))], ids=str)
+def test_triton_multiplies_few_rows_as_torch_does(
+    columns: int, outs: tuple[int, ...], num_rows: int, quant_format: QuantFormat | None
+) -> None:
+    from mistral_local.kernels.triton.linear import linears
+
+    x, *weights = drawn((num_rows, columns), *((out, columns) for out in outs))
+    stored = [weight if quant_format is None else quantize(weight, quant_format) for weight in weights]
+    for y, weight in zip(linears(x, stored), stored, strict=True):
+        assert_near(y, x.float() @ in_floats(weight).T)
+
+
+@triton_serves
+@pytest.mark.parametrize("quant_format", [None, *QUANT_FORMATS])
+@pytest.mark.parametrize("num_tokens", [1, 2, 16])
+def test_triton_multiplies_by_the_chosen_experts_as_torch_does(
+    num_tokens: int, quant_format: QuantFormat | None
+) -> None:
+    """Matrices of Mixtral 8x7B, and tokens without an expert."""
+    from mistral_local.kernels.triton.moe import expert_linears
+
+    x, weight = drawn((num_tokens, 4096), (8, 14336, 4096))
+    experts = torch.stack([torch.randperm(9, device=CUDA)[:2] - 1 for _ in range(num_tokens)])
+    experts[-1] = -1 if num_tokens > 1 else experts[-1]
+    matrices = list(weight) if quant_format is None else [quantize(matrix, quant_format) for matrix in weight]
+    stack = weight
+    if quant_format is not None:
+        stack = QuantizedWeight(*(torch.stack([getattr(q, name) for q in matrices]) for name in ("data", "scales")))
+    expected = [
+        row.float() @ in_floats(matrices[expert]).T if expert >= 0 else torch.zeros(14336, device=CUDA)
+        for row, experts_of_row in zip(x, experts.tolist(), strict=True)
+        for expert in experts_of_row
+    ]
+    assert_near(expert_linears(x, experts, [stack])[0], torch.stack(expected))
+
+
+@triton_serves
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("quant_format", [None, *QUANT_FORMATS])
+def test_triton_gives_the_answers_of_torch(
+    quant_format: QuantFormat | None, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_checkpoint(tmp_path, dim=64, head_dim=16, hidden_dim=128, **KINDS[kind])  # type: ignore[arg-type]
+    model = Transformer.from_folder(folder, max_batch_size=3, device=CUDA, quantize=quant_format)
+    answers = []
+    for switch in ("0", "1"):
+        monkeypatch.setenv(SWITCH, switch)
+        select_backend.cache_clear()
+        answers.append(generate(PROMPTS, model, max_tokens=24, temperature=0.0))
+    select_backend.cache_clear()
+    (expected, expected_logprobs), (found, logprobs) = answers
+    assert found == expected
+    for ours, theirs in zip(logprobs, expected_logprobs, strict=True):
+        assert torch.allclose(torch.tensor(ours), torch.tensor(theirs), atol=1e-3)
+
+
+def drawn(*shapes: tuple[int, ...]) -> list[torch.Tensor]:
+    generator = torch.Generator(CUDA).manual_seed(0)
+    return [torch.randn(*shape, generator=generator, device=CUDA, dtype=torch.bfloat16) for shape in shapes]
+
+
+def in_floats(weight: torch.Tensor | QuantizedWeight) -> torch.Tensor:
+    return weight.float() if isinstance(weight, torch.Tensor) else dequantize(weight, torch.float32)
+
+
+def assert_near(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Rounding a result to bfloat16 is an error of 2^-9 at most; sums in fp32 add little."""
+    assert float((found.float() - expected).norm() / expected.norm()) < 2**-8
 
 
 def test_loading_leaves_no_copy_of_the_weights_in_host_memory(tmp_path: Path) -> None:

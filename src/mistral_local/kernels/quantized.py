@@ -35,7 +35,7 @@ BITS: dict[QuantFormat, int] = {"int8": 8, "int4": 4, "fp8": 8}
 
 @dataclass(frozen=True, slots=True)
 class QuantizedWeight:
-    """A matrix [out, in], where w = q * scale of its row and group of columns.
+    """A matrix [out, in], where w = q * scale of its row and group of columns; or several, with a dimension before.
 
     Attributes:
         data: q.  int8: [out, in] int8.  fp8: [out, in] float8_e4m3fn.  int4: [out, in / 2] uint8 holding q + 8 in 0 .. 15;
@@ -52,12 +52,12 @@ class QuantizedWeight:
 
     @property
     def in_features(self) -> int:
-        return self.data.shape[1] * (2 if self.format == "int4" else 1)
+        return self.data.shape[-1] * (2 if self.format == "int4" else 1)
 
     @property
     def group(self) -> int:
         """Columns that share a scale."""
-        return self.in_features // self.scales.shape[1]
+        return self.in_features // self.scales.shape[-1]
 
 
 def empty_quantized(out_features: int, in_features: int, quant_format: QuantFormat, num_groups: int) -> QuantizedWeight:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mistral_local.kernels import native
+from mistral_local.kernels import native, triton
 from mistral_local.kernels.packed_linear import LinearProduct
 from mistral_local.kernels.quantized import QuantizedWeight, quantized_linears, quantized_products
 
@@ -41,10 +41,22 @@ class Embedding(nn.Embedding):
         super().__init__(num_embeddings, dim)
         self.product = LinearProduct()
 
+    @property
+    def quantized(self) -> None:
+        """Never: rows are looked up."""
+        return None
+
 
 def linears(x: Tensor, *layers: Linear | Embedding) -> list[Tensor]:
     """Put x [T, in] through several layers at once, whose products may be one kernel: [T, out] of each."""
-    quantized = [layer.quantized for layer in layers if isinstance(layer, Linear) and layer.quantized is not None]
+    if triton.serves(x, max_rows=triton.MAX_ROWS):
+        from mistral_local.kernels.triton.linear import can_read
+        from mistral_local.kernels.triton.linear import linears as linears_by_triton
+
+        matrices = [layer.weight if layer.quantized is None else layer.quantized for layer in layers]
+        if all(can_read(matrix, x) for matrix in matrices):
+            return linears_by_triton(x, matrices)
+    quantized = [layer.quantized for layer in layers if layer.quantized is not None]
     if quantized:
         return quantized_linears(x, quantized)
     weights = [layer.weight for layer in layers]

@@ -5,7 +5,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from mistral_local.args import MoeArgs, TransformerArgs
+from mistral_local.kernels import triton
 from mistral_local.kernels.grouped_linear import grouped_linear
+from mistral_local.kernels.quantized import QuantizedWeight
 from mistral_local.kernels.swiglu import swiglu
 from mistral_local.model.feed_forward import FeedForward
 from mistral_local.model.linear import Linear, grouped_linears
@@ -15,7 +17,8 @@ class MoeFeedForward(nn.Module):
     """Each token goes through its top-k experts, weighted by the softmax over those k logits (arXiv:2401.04088, 2.1).
 
     Tokens are sorted by expert, so that each expert is one product over its own rows.  On CUDA all experts are one
-    grouped product and the host never learns who goes where, unless they are quantized.
+    grouped product and the host never learns who goes where, unless they are quantized.  Triton's kernels take steps of few
+    tokens unsorted.
 
     Where only some experts are held (`hold`), the result is their share of the sum.
     """
@@ -27,7 +30,7 @@ class MoeFeedForward(nn.Module):
         self.experts = nn.ModuleList([FeedForward(args) for _ in range(moe.num_experts)])
         self.num_experts = moe.num_experts
         self.first_held = 0
-        self._stacks: dict[str, Tensor] = {}
+        self._stacks: dict[tuple[str, str], Tensor] = {}
 
     def hold(self, experts: range) -> None:
         """Keep these experts only; they keep their numbers."""
@@ -39,6 +42,28 @@ class MoeFeedForward(nn.Module):
         """[T, dim] -> [T, dim]."""
         k = self.num_experts_per_tok
         weights, experts = route(self.gate(x), k)
+        mixed = self._by_pairs(x, experts) if triton.serves(x, max_rows=triton.MAX_ROWS) else None
+        if mixed is None:
+            mixed = self._sorted(x, experts)
+        return (mixed.view(-1, k, x.shape[-1]) * weights[..., None].to(x.dtype)).sum(1)
+
+    def _by_pairs(self, x: Tensor, experts: Tensor) -> Tensor | None:
+        """[T, dim], [T, k] -> [T * k, dim], 0 where the expert is not held; None if Triton cannot read the experts."""
+        from mistral_local.kernels.triton.linear import can_read
+        from mistral_local.kernels.triton.moe import expert_linears
+
+        w1, w2, w3 = (self._matrices(name) for name in ("w1", "w2", "w3"))
+        if not all(can_read(matrices, x) for matrices in (w1, w2, w3)):
+            return None
+        if len(self.experts) < self.num_experts:
+            experts = experts - self.first_held
+            experts = experts.where((experts >= 0) & (experts < len(self.experts)), -1)
+        gate, up = expert_linears(x, experts, [w1, w3])
+        return expert_linears(swiglu(gate, up), experts, [w2])[0]
+
+    def _sorted(self, x: Tensor, experts: Tensor) -> Tensor:
+        """[T, dim], [T, k] -> [T * k, dim], 0 where the expert is not held; each expert multiplies its rows together."""
+        k = self.num_experts_per_tok
         chosen = experts.flatten()
         if len(self.experts) < self.num_experts:
             chosen = (chosen - self.first_held) % self.num_experts  # those that are held come first
@@ -48,7 +73,7 @@ class MoeFeedForward(nn.Module):
         mixed = torch.empty_like(rows)
         is_one_product = x.is_cuda and self.gate.weight.dtype == next(self.experts.parameters()).dtype
         mixed[order] = self._grouped(rows, group_sizes) if is_one_product else self._one_by_one(rows, group_sizes)
-        return (mixed.view(-1, k, x.shape[-1]) * weights[..., None].to(x.dtype)).sum(1)
+        return mixed
 
     def _one_by_one(self, rows: Tensor, group_sizes: Tensor) -> Tensor:
         """[T * k, dim] -> [T * k, dim], 0 where the expert is not held; reads the sizes on the host."""
@@ -72,18 +97,25 @@ class MoeFeedForward(nn.Module):
             out = torch.where(is_held[:, None], out, 0)
         return out
 
-    def _stacked(self, name: str) -> Tensor:
-        """One matrix of all experts that are held, [experts, out, in].
+    def _matrices(self, name: str) -> Tensor | QuantizedWeight:
+        """One matrix of all experts that are held, [experts, out, in]."""
+        if getattr(next(iter(self.experts)), name).quantized is None:
+            return self._stacked(name)
+        return QuantizedWeight(self._stacked(name), self._stacked(name, "scales"))
 
-        Made at the first call; the experts' own weights become views of it, so that nothing is stored twice and a write
+    def _stacked(self, name: str, parameter: str = "weight") -> Tensor:
+        """One parameter of all experts that are held, [experts, ...].
+
+        Made at the first call; the experts' own parameters become views of it, so that nothing is stored twice and a write
         to either is a write to both.
         """
         linears = [getattr(expert, name) for expert in self.experts]
-        stack = self._stacks.get(name)
-        if stack is None or any(own.data_ptr() != w.weight.data_ptr() for own, w in zip(stack, linears, strict=True)):
-            stack = self._stacks[name] = torch.stack([linear.weight.detach() for linear in linears])
+        parts = [getattr(linear, parameter).detach() for linear in linears]
+        stack = self._stacks.get((name, parameter))
+        if stack is None or any(own.data_ptr() != part.data_ptr() for own, part in zip(stack, parts, strict=True)):
+            stack = self._stacks[name, parameter] = torch.stack(parts)
             for own, linear in zip(stack, linears, strict=True):
-                linear.weight = nn.Parameter(own, requires_grad=False)
+                setattr(linear, parameter, nn.Parameter(own, requires_grad=False))
         return stack
 
 

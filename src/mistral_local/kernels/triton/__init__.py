@@ -13,6 +13,9 @@ from torch import Tensor
 SWITCH = "MISTRAL_LOCAL_TRITON"
 """Set to 1 in the environment, the kernels serve CUDA devices; beside TRITON_INTERPRET=1 also the CPU, for tests."""
 
+MAX_ROWS = 16
+"""Products of more rows go to torch."""
+
 
 def reasons_against_triton(device: torch.device) -> list[str]:
     """Why the kernels cannot serve a device; empty when they can."""
@@ -23,9 +26,17 @@ def reasons_against_triton(device: torch.device) -> list[str]:
     return [] if _can_import() else ["triton cannot be imported; pip install triton"]
 
 
-def serves(x: Tensor) -> bool:
-    """Whether the kernels take a step with x."""
+def serves(x: Tensor, *, max_rows: int | None = None) -> bool:
+    """Whether the kernels take a step with x [T, ...]; some only steps of few rows."""
+    if max_rows is not None and not 0 < x.shape[0] <= max_rows:
+        return False
     return not reasons_against_triton(x.device)
+
+
+@cache
+def num_processors(device: torch.device) -> int:
+    """How many programs a device runs at the same time, at least."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
 @cache

@@ -14,6 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from mistral_local.kernels.triton import num_processors
+
 LOG2_E = tl.constexpr(1.4426950408889634)
 LEAST_ROWS = 16
 """Rows of the smallest product of matrices."""
@@ -165,9 +167,7 @@ def paged_attention(
 
 def splits(num_programs: int, device: torch.device) -> int:
     """Into how many the keys of a sequence are divided, a power of two, so that every processor has work."""
-    if device.type != "cuda":
-        return 1
-    wanted = PROGRAMS_PER_PROCESSOR * torch.cuda.get_device_properties(device).multi_processor_count
+    wanted = PROGRAMS_PER_PROCESSOR * num_processors(device)
     num_splits = 1
     while num_splits < MAX_SPLITS and num_programs * num_splits * 2 <= wanted:
         num_splits *= 2
