@@ -4,6 +4,8 @@ bfloat16 is tested with single rows only: the interpreter's product of matrices 
 """
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -225,3 +227,29 @@ def test_a_model_gives_the_same_answers_on_these_kernels(
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.new_tokens == theirs.new_tokens
         assert ours.logprobs == pytest.approx(theirs.logprobs, abs=1e-4)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("capability", [80, 90])
+def test_every_kernel_compiles_for_gpus(capability: int, tmp_path: Path) -> None:
+    """In a process without the interpreter; from an empty cache, so that the compiler runs."""
+    script = Path(__file__).parent / "triton_compile.py"
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, str(script), str(capability)],
+        env=environment | {"TRITON_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    compiled = {line.split()[0]: "" for line in done.stdout.splitlines()}
+    assert set(compiled) == {
+        "_rms_norm",
+        "_swiglu",
+        "_rotate_and_store",
+        "_attend",
+        "_merge",
+        "_linears",
+        "_expert_linears",
+    }
