@@ -46,6 +46,17 @@ def test_a_matrix_comes_back_within_the_error_of_its_bits(quant_format: QuantFor
     assert again.isfinite().all()
 
 
+@pytest.mark.parametrize("quant_format", QUANT_FORMATS)
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_damaged_row_stays_one_that_is_not_finite(quant_format: QuantFormat, bad: float) -> None:
+    weight = normal(3, 32)
+    weight[1, 5] = bad
+    quantized = quantize(weight, quant_format)
+    assert dequantize(quantized, torch.float32).isfinite().all(1).tolist() == [True, False, True]
+    for x in (torch.ones(1, 32).bfloat16(), torch.ones(70, 32)):
+        assert quantized_linears(x, [quantized])[0][0].isfinite().tolist() == [True, False, True]
+
+
 def test_int4_holds_two_numbers_per_byte_in_halves_of_sixteen() -> None:
     q = torch.arange(64) % 16  # 0 .. 15 stand for -8 .. 7
     data = (q.view(2, 2, 16)[:, 0] | q.view(2, 2, 16)[:, 1] << 4).reshape(1, 32).to(torch.uint8)
@@ -249,6 +260,17 @@ def test_a_model_without_rows_that_can_be_quantized_is_refused(tmp_path: Path) -
         Transformer.from_folder(folder).quantize("int8")
     with pytest.raises(UsageError, match="no matrix can be quantized"):
         quantize_checkpoint(folder, tmp_path / "to", "int8")
+
+
+def test_a_damaged_checkpoint_is_not_written(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "from", **BIG)
+    (folder / "tekken.json").write_bytes((demo_checkpoint() / "tekken.json").read_bytes())
+    tensors = load_file(folder / "consolidated.safetensors")
+    tensors["layers.1.attention.wk.weight"][2, 3] = torch.nan
+    save_file(tensors, folder / "consolidated.safetensors")
+    with pytest.raises(WeightsError, match=r"tensor layers\.1\.attention\.wk\.weight: holds NaN or infinity"):
+        quantize_checkpoint(folder, tmp_path / "to", "int8")
+    assert not (tmp_path / "to").exists()
 
 
 @pytest.mark.parametrize("quant_format", QUANT_FORMATS)

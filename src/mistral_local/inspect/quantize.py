@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from mistral_local.args import TransformerArgs
 from mistral_local.config import QuantFormat
-from mistral_local.errors import MistralLocalError, UsageError
+from mistral_local.errors import MistralLocalError, UsageError, WeightsError
 from mistral_local.kernels.quantized import BITS, DATA_DTYPES, dequantize, num_groups, quantize
 from mistral_local.model.base import NOT_QUANTIZABLE
 from mistral_local.model.transformer import Transformer
@@ -132,6 +133,8 @@ def _write_weights(
                 writer.write(name, quantized.data)
                 writer.write(_scales_of(name), quantized.scales)
                 errors[name] = _relative_error(tensor.float(), dequantize(quantized, torch.float32))
+                if not math.isfinite(errors[name]):
+                    raise WeightsError(f"{checkpoint.folder}: tensor {name}: holds NaN or infinity")
             else:
                 writer.write(name, tensor.to(header[name][0]))
             if progress is not None:

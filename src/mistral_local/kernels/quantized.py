@@ -60,14 +60,6 @@ class QuantizedWeight:
         return self.in_features // self.scales.shape[-1]
 
 
-def empty_quantized(out_features: int, in_features: int, quant_format: QuantFormat, num_groups: int) -> QuantizedWeight:
-    """Room for a matrix, on the current device."""
-    return QuantizedWeight(
-        torch.empty(out_features, in_features * BITS[quant_format] // 8, dtype=DATA_DTYPES[quant_format]),
-        torch.empty(out_features, num_groups),
-    )
-
-
 def num_groups(in_features: int, quant_format: QuantFormat) -> int:
     """How many scales quantize() gives a row."""
     return in_features // INT4_GROUP if quant_format == "int4" and in_features % INT4_GROUP == 0 else 1
@@ -87,14 +79,15 @@ def quantize(weight: Tensor, quant_format: QuantFormat) -> QuantizedWeight:
     """Round a matrix [out, in] to int8 or fp8 with a scale per row, or to int4 with a scale per INT4_GROUP columns.
 
     Args:
-        weight: finite, in a multiple of COLUMNS_MULTIPLE; int4 groups are as long as a row that INT4_GROUP does not divide.
+        weight: rows of a multiple of COLUMNS_MULTIPLE; int4 groups are as long as a row that INT4_GROUP does not divide.
+            Where it is not finite, the scale is not either, so that it shows.
     """
     if quant_format == "int4":
         return _quantize_int4(weight)
     w = weight.float()
     largest = w.abs().amax(dim=1, keepdim=True)
     limit = 127.0 if quant_format == "int8" else E4M3_MAX
-    scales = torch.where(largest > 0, largest / limit, 1.0)
+    scales = torch.where(largest == 0, 1.0, largest / limit)
     q = w / scales
     data = q.round().to(torch.int8) if quant_format == "int8" else q.to(torch.float8_e4m3fn)
     return QuantizedWeight(data, scales)
@@ -106,9 +99,9 @@ def _quantize_int4(weight: Tensor) -> QuantizedWeight:
     w = weight.float().view(rows, -1, group)
     largest = w.abs().amax(dim=2, keepdim=True)
     best = torch.full_like(largest, torch.inf)
-    scales = torch.ones_like(largest)
+    scales = torch.full_like(largest, torch.nan)
     for clip in INT4_CLIPS:
-        tried = torch.where(largest > 0, largest * clip / 7.5, 1.0)
+        tried = torch.where(largest == 0, 1.0, largest * clip / 7.5)
         error = (w - (w / tried).round_().clamp_(-8, 7).mul_(tried)).square_().sum(dim=2, keepdim=True)
         scales = torch.where(error < best, tried, scales)
         best = torch.minimum(best, error)
