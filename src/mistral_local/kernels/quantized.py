@@ -65,13 +65,10 @@ def num_groups(in_features: int, quant_format: QuantFormat) -> int:
     return in_features // INT4_GROUP if quant_format == "int4" and in_features % INT4_GROUP == 0 else 1
 
 
-def expand_scales(scales: Tensor, out_features: int, in_features: int) -> Tensor:
-    """Scales of a whole matrix [], of rows [out, 1], of groups [out, G] or of blocks [ceil(out / B), in / B] -> [out, G] fp32."""
-    if scales.numel() == 1:
-        return scales.float().reshape(1, 1).expand(out_features, 1).contiguous()
-    if scales.shape[0] != out_features:
-        block = -(-out_features // scales.shape[0])
-        scales = scales.repeat_interleave(block, dim=0)[:out_features]
+def expand_scales(scales: Tensor, out_features: int) -> Tensor:
+    """The scale of a whole matrix [], or those of its rows [out, 1] or groups [out, G] -> [out, G] fp32."""
+    if scales.ndim == 0:
+        scales = scales.expand(out_features, 1)
     return scales.float().contiguous()
 
 

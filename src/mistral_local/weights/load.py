@@ -87,7 +87,7 @@ def _read_parameters(
         # Made contiguous first, columns of a matrix cross to another device in one copy.
         tensor = tensor.contiguous().to(device)
         if slot.scales_of is not None:
-            parameters[parameter] = expand_scales(tensor, *slot.scales_of)
+            parameters[parameter] = expand_scales(tensor, slot.scales_of)
         elif slot.dtype is not None:
             parameters[parameter] = tensor
         else:

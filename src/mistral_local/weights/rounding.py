@@ -60,7 +60,5 @@ def quantized_slots(slots: dict[str, Slot], args: TransformerArgs, quantizable: 
         shape = (rows, columns * BITS[quant_format] // 8)
         scales = () if scheme is None else (rows, num_groups(columns, quant_format) if scheme == "GROUP" else 1)
         result[name] = replace(slot, shape=shape, dtype=DATA_DTYPES[quant_format])
-        result[name.removesuffix(".weight") + STORED_SCALES] = Slot(
-            scales_name(slot.parameter), scales, scales_of=(rows, columns)
-        )
+        result[name.removesuffix(".weight") + STORED_SCALES] = Slot(scales_name(slot.parameter), scales, scales_of=rows)
     return result
