@@ -172,6 +172,7 @@ class ModelBase(nn.Module):
         names = self.quantizable()
         if not names:
             raise UsageError(NOT_QUANTIZABLE)
+        self._watches = []  # they hold on to the unrounded weights
         for name in sorted(names):
             linear = cast(Linear, self.get_submodule(name.removesuffix(".weight")))
             if linear.quantized is not None:
