@@ -14,7 +14,6 @@ def test_a_lone_sequence_gets_blocks_that_follow_one_another() -> None:
     assert pool.grow(table, 2)
     assert pool.grow(table, 3)
     assert table.blocks == [0, 1, 2]
-    assert table.is_contiguous
 
 
 def test_two_sequences_grow_apart_from_each_other() -> None:
@@ -24,8 +23,6 @@ def test_two_sequences_grow_apart_from_each_other() -> None:
         assert pool.grow(first, length)
         assert pool.grow(second, length)
     assert (first.blocks, second.blocks) == ([0, 1, 2, 3], [4, 5, 6, 7])
-    assert first.is_contiguous
-    assert second.is_contiguous
 
 
 def test_a_freed_claim_is_used_again() -> None:
@@ -90,7 +87,6 @@ def test_what_was_freed_is_found_again_and_goes_on_side_by_side() -> None:
     assert (pool.num_free, pool.num_remembered) == (8, 2)
     again = fill(pool, chain("a", "b", "c"))
     assert again.blocks == [0, 1, 2]
-    assert again.is_contiguous
 
 
 def test_a_new_sequence_spares_what_is_remembered_while_there_is_room() -> None:
@@ -165,8 +161,6 @@ class Book:
         assert len(used) + self.pool.num_free == self.pool.num_blocks
         assert self.pool.num_remembered <= self.pool.num_free
         for table, num_shared, hashes in self.tables:
-            first = table.blocks[0] if table.blocks else 0
-            assert table.is_contiguous == (table.blocks == list(range(first, first + len(table.blocks))))
             assert self.pool.find(hashes)[:num_shared] == table.blocks[:num_shared], "shared content was forgotten"
 
 

@@ -14,25 +14,17 @@ class BlockTable:
     Attributes:
         claim: start and end of the range that the sequence is expected to grow into; a hint, never a promise.
         blocks: block ids.
-        is_contiguous: whether the ids follow one another, so that the tokens can be read as one view.
         num_given_back: so many of the first blocks are not, or no longer, the sequence's; nothing reads them.
     """
 
     claim: tuple[int, int]
     blocks: list[int] = field(default_factory=list)
-    is_contiguous: bool = True
     num_given_back: int = 0
 
     @property
     def num_owned(self) -> int:
         """Blocks that the sequence has."""
         return len(self.blocks) - self.num_given_back
-
-    def append(self, block: int) -> None:
-        """Add the next block of the sequence."""
-        if self.blocks and block != self.blocks[-1] + 1:
-            self.is_contiguous = False
-        self.blocks.append(block)
 
 
 def most_blocks(num_tokens: int, *, block_size: int, window: int | None, step_tokens: int) -> int:
@@ -107,7 +99,7 @@ class BlockPool:
         table.num_given_back = num_skipped
         for block in shared:
             self._use(block)
-            table.append(block)
+            table.blocks.append(block)
         return table
 
     def grow(self, table: BlockTable, num_blocks: int) -> bool:
@@ -119,7 +111,7 @@ class BlockPool:
             block = self._next_block(table)
             self._forget(block)
             self._use(block)
-            table.append(block)
+            table.blocks.append(block)
         return True
 
     def remember(self, block: int, digest: bytes) -> None:
