@@ -201,6 +201,7 @@ def test_logits_that_are_not_finite_end_the_sequence_with_an_error(folder: Path)
     assert (bad.finish_reason, bad.new_tokens) == ("error", [])
     assert "not finite" in (bad.error or "")
     assert (good.finish_reason, good.num_new_tokens) == ("length", 12)
+    assert engine.stats().right_guesses == 0
 
 
 def test_an_exception_in_a_step_leaves_no_blocks_behind(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:

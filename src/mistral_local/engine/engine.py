@@ -265,7 +265,7 @@ class Engine:
     def _end(self, step: StepUnderWay) -> list[Sequence]:
         """Wait for the oldest step and give its results to its sequences; what ended meanwhile gets nothing."""
         result = step.pending.result()
-        progressed, num_new_tokens, num_sampled = [], 0, 0
+        progressed, num_new_tokens, num_right_guesses = [], 0, 0
         for index, part in enumerate(step.parts):
             sequence = part.sequence
             if sequence.is_finished:
@@ -275,8 +275,9 @@ class Engine:
             if pooled is not None:
                 sequence.pool(pooled, is_first=part.start == 0, is_last=part.is_pooled)
             if part.is_sampled:
-                num_new_tokens += self._take(part, result.sampled[index])
-                num_sampled += 1
+                num_taken = self._take(part, result.sampled[index])
+                num_new_tokens += num_taken
+                num_right_guesses += max(0, num_taken - 1)
             if part.reaches_end:
                 progressed.append(sequence)
         self.scheduler.note_computed(step.parts)
@@ -285,7 +286,7 @@ class Engine:
             num_prompt_tokens=sum(part.num_prompt_tokens for part in step.parts),
             num_new_tokens=num_new_tokens,
             num_guessed_tokens=sum(len(part.guesses) for part in step.parts),
-            num_right_guesses=num_new_tokens - num_sampled,
+            num_right_guesses=num_right_guesses,
         )
         self._release_finished()
         return progressed
