@@ -273,10 +273,13 @@ def test_a_damaged_checkpoint_is_not_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("quant_format", QUANT_FORMATS)
-def test_a_stage_without_embeddings_computes_in_floats(tmp_path: Path, quant_format: QuantFormat) -> None:
+def test_a_stage_without_embeddings_and_output_computes_in_floats_and_packs_nothing(
+    tmp_path: Path, quant_format: QuantFormat
+) -> None:
     model = Transformer.from_folder(write_checkpoint(tmp_path, dtype=torch.bfloat16, **BIG), quantize=quant_format)
-    model.tok_embeddings = torch.nn.Identity()
+    model.tok_embeddings = model.output = torch.nn.Identity()
     assert model.dtype == torch.bfloat16
+    assert not model.pack_weights()
 
 
 def test_an_adapter_is_merged_before_rounding_and_refused_after(tmp_path: Path) -> None:

@@ -147,9 +147,9 @@ class ModelBase(nn.Module):
     @property
     def matrix_itemsize(self) -> float:
         """Bytes per number of the matrices inside the blocks, scales included."""
-        matrices = [module for name, module in self.named_modules() if f"{name}.weight" in self.quantizable()]
-        nbytes = sum(parameter.nbytes for module in matrices for parameter in module.parameters())
-        numbers = sum(cast(Linear, module).in_features * cast(Linear, module).out_features for module in matrices)
+        matrices = [cast(Linear, self.get_submodule(name.removesuffix(".weight"))) for name in self.quantizable()]
+        nbytes = sum(parameter.nbytes for matrix in matrices for parameter in matrix.parameters())
+        numbers = sum(matrix.in_features * matrix.out_features for matrix in matrices)
         return nbytes / numbers if numbers else self.dtype.itemsize
 
     @property

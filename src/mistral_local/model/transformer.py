@@ -145,7 +145,7 @@ class Transformer(ModelBase):
             products.append((self.tok_embeddings.product, self.tok_embeddings.weight))
         free = free_bytes(self.device)
         nbytes = sum(weight.nbytes for _, weight in products)
-        if reasons_against_packing(products[0][1]) or free is None or nbytes > free // 2:
+        if not products or reasons_against_packing(products[0][1]) or free is None or nbytes > free // 2:
             return False
         for product, weight in products:
             product.pack(weight)
