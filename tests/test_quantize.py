@@ -334,3 +334,17 @@ def test_the_demo_answers_nearly_as_before(quant_format: QuantFormat) -> None:
     logprobs = [model(flat, lengths).log_softmax(-1) for model in (exact, rounded)]
     kl = (logprobs[0].exp() * (logprobs[0] - logprobs[1])).sum(-1).mean()
     assert 0 < float(kl) < MOST_KL[quant_format]
+
+
+@pytest.mark.parametrize("quant_format", QUANT_FORMATS)
+def test_changing_the_dtype_of_a_model_leaves_its_bits_and_scales(tmp_path: Path, quant_format: QuantFormat) -> None:
+    model = Transformer.from_folder(write_checkpoint(tmp_path, **BIG), quantize=quant_format)
+    before = {name: parameter.clone() for name, parameter in model.named_parameters() if name in model.quantizable()}
+    model.to(torch.bfloat16)
+    assert (model.dtype, model.quant_format) == (torch.bfloat16, quant_format)
+    for name, bits in before.items():
+        parameter = model.get_parameter(name)
+        assert parameter.dtype == bits.dtype
+        assert torch.equal(parameter.view(torch.uint8), bits.view(torch.uint8))
+        assert model.get_parameter(name.replace("weight", "scales")).dtype == torch.float32
+    assert model(torch.arange(2, 9), [7]).isfinite().all()

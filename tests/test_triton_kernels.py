@@ -113,6 +113,31 @@ def test_paged_attention_is_that_of_sdpa(
     torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
 
 
+def test_what_a_window_has_left_is_not_read() -> None:
+    cache, metadata, _ = scene([(90, 1)], kv_heads=2, head_dim=16, dtype=torch.float32)
+    q, nothing = normal(1, 4, 16, seed=4), torch.empty(1, 2, 16)
+    expected = SdpaBackend().attend(q, nothing, nothing, cache=cache, metadata=metadata, window=10)
+    slots = metadata.spans[0].key_slots
+    assert isinstance(slots, Tensor)
+    for numbers in (cache.k, cache.v):
+        numbers[slots[:80]] = float("nan")
+    paged = metadata.paged
+    assert paged is not None
+    found = paged_attention.paged_attention(
+        q,
+        cache.k,
+        cache.v,
+        block_tables=paged.block_tables,
+        block_size=paged.block_size,
+        rows=paged.rows,
+        context_lens=paged.context_lens,
+        query_starts=paged.query_starts,
+        max_query_len=1,
+        window=10,
+    )
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [*DTYPES, torch.bfloat16])
 @pytest.mark.parametrize("dim", [16, 48, 320])
 def test_the_norm_is_its_twin(dim: int, dtype: torch.dtype) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import resource
 import signal
 import threading
@@ -24,7 +25,7 @@ from mistral_local.engine.rank_messages import (
     TellMemory,
 )
 from mistral_local.engine.sharded_runner import ShardedRunner
-from mistral_local.errors import RankLostError
+from mistral_local.errors import MistralLocalError, RankLostError
 from mistral_local.kvcache.storage import KVCache
 from mistral_local.model.transformer import Transformer
 from mistral_local.parallel.line import Goodbye
@@ -130,10 +131,19 @@ def run_on_all_ranks(model: Transformer, call: Callable[[], T]) -> T:
     except RankLostError:
         raise
     except Exception as error:
-        world.tell_all(CallEnded(None, error))
+        world.tell_all(CallEnded(None, _sendable(error)))
         raise
     world.tell_all(CallEnded(result))
     return result
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, or where it cannot be pickled, or not rebuilt from that, one with its words."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001 - anything that an exception's own pickling raises
+        return MistralLocalError(f"{type(error).__name__}: {error}")
+    return error
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Linear layers without bias."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +27,17 @@ class Linear(nn.Linear):
 
     def take(self, weight: QuantizedWeight) -> None:
         """Multiply by a quantized matrix from now on."""
+        self.product = LinearProduct()
         self.weight = nn.Parameter(weight.data, requires_grad=False)
         self.scales = nn.Parameter(weight.scales, requires_grad=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What `to`, `half` and the like do: bits and scales move to another device, and keep their dtypes."""
+        if self.scales is None:
+            return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        device = fn(torch.empty(0, device=self.weight.device)).device
+        self.take(QuantizedWeight(self.weight.to(device), self.scales.to(device)))
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, in] -> [T, out]."""

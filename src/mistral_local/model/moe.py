@@ -71,7 +71,7 @@ class MoeFeedForward(nn.Module):
         group_sizes = (chosen[:, None] == torch.arange(len(self.experts), device=x.device)).sum(0)
         rows = x[order // k]
         mixed = torch.empty_like(rows)
-        is_one_product = x.is_cuda and self.gate.weight.dtype == next(self.experts.parameters()).dtype
+        is_one_product = x.is_cuda and all(parameter.dtype == x.dtype for parameter in self.experts.parameters())
         mixed[order] = self._grouped(rows, group_sizes) if is_one_product else self._one_by_one(rows, group_sizes)
         return mixed
 

@@ -130,6 +130,8 @@ class Connection:
             return pickle.loads(_read_exactly(self._socket, size))
         except (OSError, EOFError):
             return Failure(f"rank {self.peer} ended without a word (was it killed?)")
+        except Exception as error:  # noqa: BLE001 - whatever unpickling raises; who waits must be told
+            return Failure(f"rank {self.peer} sent what cannot be read: {type(error).__name__}: {error}")
 
 
 def encode(message: Any) -> bytes:

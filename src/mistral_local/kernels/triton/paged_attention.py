@@ -51,9 +51,10 @@ def _attend(
         queries = tl.load(q + row[:, None] * HEAD_DIM + d[None, :], mask=is_row[:, None], other=0.0)
 
         last_position = tl.minimum(context_len, context_len - query_len + (chunk + 1) * QUERIES)
-        low = 0
+        first_seen = 0
         if WINDOW > 0:
-            low = tl.maximum(context_len - query_len + chunk * QUERIES - WINDOW + 1, 0) // BLOCK_N * BLOCK_N
+            first_seen = tl.maximum(context_len - query_len + chunk * QUERIES - WINDOW + 1, 0)
+        low = first_seen // BLOCK_N * BLOCK_N
         per_split = tl.cdiv(tl.cdiv(last_position - low, BLOCK_N), NUM_SPLITS) * BLOCK_N
         begin = low + split * per_split
         end = tl.minimum(begin + per_split, last_position)
@@ -63,7 +64,8 @@ def _attend(
         mixed = tl.zeros([BLOCK_M, HEAD_DIM], tl.float32)
         for start in range(begin, end, BLOCK_N):
             key = start + tl.arange(0, BLOCK_N)
-            is_key = key < end
+            # What the window has left may be anybody's, or was never written: 0 times NaN would be NaN.
+            is_key = (key >= first_seen) & (key < end)
             block = tl.load(table + key // BLOCK_SIZE, mask=is_key, other=0).to(tl.int64)
             slot = (block * BLOCK_SIZE + key % BLOCK_SIZE) * KV_HEADS + kv_head
             at = slot[:, None] * HEAD_DIM + d[None, :]
