@@ -31,10 +31,17 @@ class TestRowStrangeTextAndNumbers:
     def test_nul_is_a_character(self, live: Live) -> None:
         assert live.chat(messages=user("a\x00b")).status_code == 200
 
-    def test_the_last_of_duplicate_keys_counts(self, live: Live) -> None:
-        content = json.dumps({"messages": USER, "max_tokens": 1})[:-1] + ', "max_tokens": 2, "ignore_eos": true}'
+    @pytest.mark.parametrize(
+        "content",
+        [
+            json.dumps({"messages": USER, "max_tokens": 1})[:-1] + ', "max_tokens": 2}',
+            '{"messages": [{"role": "user", "max_tokens": 1, "max_tokens": 2, "content": "x"}]}',
+        ],
+        ids=["at the top", "inside"],
+    )
+    def test_duplicate_keys_are_named(self, live: Live, content: str) -> None:
         response = live.http.post("/v1/chat/completions", content=content, headers={"content-type": "application/json"})
-        assert response.json()["usage"]["completion_tokens"] == 2
+        assert 'the key "max_tokens" appears twice' in message_of(response)
 
 
 class TestRowMessages:

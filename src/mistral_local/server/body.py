@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -91,9 +93,18 @@ def _check_media_type(given: str | None) -> None:
 
 def _parse(body: bytes) -> Any:
     try:
-        return from_json(body, allow_inf_nan=False, cache_strings="keys")
+        parsed = from_json(body, allow_inf_nan=False, cache_strings="keys")
+        json.loads(body, object_pairs_hook=_refuse_duplicates)  # the parser above takes the last of equal keys
     except ValueError as error:
         raise ApiError(400, f"the body is not JSON: {error}", code="invalid_json") from error
+    return parsed
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
+    counts = Counter(key for key, _ in pairs)
+    if len(counts) < len(pairs):
+        key, _ = counts.most_common(1)[0]
+        raise ApiError(400, f"the key {json.dumps(key)[:80]} appears twice in one object", code="invalid_json")
 
 
 def _too_large(most: int) -> ApiError:
