@@ -7,9 +7,9 @@ import pytest
 import torch
 from hf_models import KINDS, VOCAB, WINDOW, hf_greedy, hf_logits, largest_attention_weight, make_hf_model, save_hf_model
 
-from mistral_local.attention import sdpa
+from mistral_local.attention import backend, sdpa
 from mistral_local.generate import generate
-from mistral_local.model import attention, moe
+from mistral_local.model import moe
 from mistral_local.transformer import Transformer
 
 TOLERANCE = 1e-4
@@ -83,7 +83,7 @@ sdpa_visible_keys = sdpa.visible_keys
 
 
 def test_planted_rotation_of_halves_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "rotate", rotate_halves)
+    monkeypatch.setattr(backend, "rotate", rotate_halves)
     assert max_error(make_pair("dense", tmp_path)) > 100 * TOLERANCE
 
 
