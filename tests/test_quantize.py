@@ -72,7 +72,7 @@ def test_every_value_of_fp8_is_widened_exactly() -> None:
     values = torch.nn.functional.pad(values.view(torch.uint8), (0, 2)).view(torch.float8_e4m3fn)
     weight = QuantizedWeight(values, torch.ones(1, 1))
     assert torch.equal(dequantize(weight, torch.float32), values.float())
-    if (kernels := native.native_kernels()) is not None:
+    if (kernels := native.quantized_kernels()) is not None:
         assert torch.equal(kernels.widen_quantized(values, weight.scales, values.shape[1]).float(), values.float())
 
 
@@ -103,8 +103,7 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(quant_format: QuantFormat) 
 def test_without_compiled_kernels_torch_multiplies(num_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     weight, x = quantize(normal(50, 128), "int4"), normal(num_rows, 128, seed=1).bfloat16()
     expected = quantized_linears(x, [weight])[0]
-    monkeypatch.setattr(native, "serving", lambda *_, **__: None)
-    monkeypatch.setattr(native, "native_kernels", lambda: None)
+    monkeypatch.setattr(native, "quantized_kernels", lambda: None)
     torch.testing.assert_close(quantized_linears(x, [weight])[0], expected, rtol=2e-2, atol=0.2)
 
 

@@ -127,7 +127,7 @@ def quantized_linears(x: Tensor, weights: Sequence[QuantizedWeight]) -> list[Ten
 def quantized_products(products: Sequence[tuple[QuantizedWeight, Tensor, Tensor]]) -> None:
     """y = x w^T for each (w, x [T, in], y [T, out])."""
     x = products[0][1]
-    kernels = native.serving(x, max_rows=MAX_ROWS_PACKED * len(products))
+    kernels = _compiled(x)
     if kernels is None or any(rows.shape[0] > MAX_ROWS_PACKED for _, rows, _ in products):
         for weight, rows, y in products:
             y.copy_(linear(rows, _unpacked(weight, rows)))
@@ -136,7 +136,12 @@ def quantized_products(products: Sequence[tuple[QuantizedWeight, Tensor, Tensor]
 
 
 def _unpacked(weight: QuantizedWeight, like: Tensor) -> Tensor:
-    kernels = native.native_kernels() if like.is_cpu and like.dtype is torch.bfloat16 else None
+    kernels = _compiled(like)
     if kernels is None:
         return dequantize(weight, like.dtype)
     return kernels.widen_quantized(weight.data, weight.scales, weight.in_features)
+
+
+def _compiled(x: Tensor) -> native.QuantizedKernels | None:
+    """The compiled kernels, if they serve products with x."""
+    return native.quantized_kernels() if x.is_cpu and x.dtype is torch.bfloat16 else None

@@ -5,7 +5,9 @@ from mistral_local.kernels.native.kernels import (
     MAX_ROWS_ATTENTION,
     MAX_ROWS_ELEMENTWISE,
     NativeKernels,
+    QuantizedKernels,
     native_kernels,
+    quantized_kernels,
     reasons_against_native,
     serving,
 )
@@ -15,7 +17,9 @@ __all__ = [
     "MAX_ROWS_ATTENTION",
     "MAX_ROWS_ELEMENTWISE",
     "NativeKernels",
+    "QuantizedKernels",
     "native_kernels",
+    "quantized_kernels",
     "reasons_against_native",
     "serving",
 ]

@@ -18,8 +18,11 @@ class CannotBuild(Exception):  # noqa: N818 - it is a reason, caught by the one 
     """Why there are no compiled kernels."""
 
 
-def build() -> Path:
+def build(*options: str) -> Path:
     """The compiled library; compiled now if this source was never compiled for this CPU.
+
+    Args:
+        options: of the compiler, such as -DQUANTIZED.
 
     Raises:
         CannotBuild: without a compiler, or if it fails.
@@ -28,18 +31,19 @@ def build() -> Path:
     if compiler is None:
         raise CannotBuild("no C compiler was found (apt install gcc)")
     folder = _cache_folder()
-    library = folder / f"kernels-{_key(compiler)}.so"
+    flags = (*FLAGS, *options)
+    library = folder / f"kernels-{_key(compiler, flags)}.so"
     if not library.exists():
-        _compile(compiler, library)
+        _compile(compiler, flags, library)
     return library
 
 
-def _compile(compiler: str, library: Path) -> None:
+def _compile(compiler: str, flags: tuple[str, ...], library: Path) -> None:
     """Write beside the place and rename, so that another process never loads half a file."""
     handle, unfinished = tempfile.mkstemp(suffix=".so", dir=library.parent)
     os.close(handle)
     try:
-        command = [compiler, *FLAGS, "-o", unfinished, str(SOURCE), "-lm"]
+        command = [compiler, *flags, "-o", unfinished, str(SOURCE), "-lm"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
         if done.returncode:
             first_line = next(iter(done.stderr.strip().splitlines()), f"exit code {done.returncode}")
@@ -51,13 +55,13 @@ def _compile(compiler: str, library: Path) -> None:
         Path(unfinished).unlink(missing_ok=True)
 
 
-def _key(compiler: str) -> str:
+def _key(compiler: str, flags: tuple[str, ...]) -> str:
     """Changes with the source, the flags, the compiler and the CPU."""
     try:
         version = subprocess.run([compiler, "--version"], capture_output=True, timeout=TIMEOUT_S, check=False).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise CannotBuild(f"{compiler} cannot be run: {error}") from error
-    parts = (SOURCE.read_bytes(), " ".join(FLAGS).encode(), compiler.encode(), version, _cpu())
+    parts = (SOURCE.read_bytes(), " ".join(flags).encode(), compiler.encode(), version, _cpu())
     return blake2b(b"\0".join(parts), digest_size=8).hexdigest()
 
 

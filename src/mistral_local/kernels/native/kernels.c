@@ -1,4 +1,5 @@
-/* The products, norms and attention of a decode step in bfloat16, for CPUs.
+/* The products, norms and attention of a decode step in bfloat16, for CPUs; with QUANTIZED defined, the products with
+   quantized weights instead, a library of its own that nobody waits for who has none.
 
    Compiled on the user's machine by build.py, for exactly its CPU.  Every function is the twin of a few lines of torch
    that stand beside its caller.  Numbers are read as bfloat16, added up in float and rounded once.  What a row of the
@@ -111,6 +112,15 @@ static inline f32s at_least(f32s x, float least) {
     return (f32s)((keep & (u32s)x) | (~keep & bits));
 }
 
+/* a tile of a product: so many rows of w times so many of x */
+#define MAX_NW 4
+#ifdef __AVX512F__
+#define MAX_NX 8
+#else
+#define MAX_NX 4 /* half as many registers */
+#endif
+
+#ifndef QUANTIZED
 /* ---- products: y = x w^T
 
    A tile is NW rows of w times NX rows of x, kept in registers while both are read once along k.  The next rows of w
@@ -140,13 +150,6 @@ static inline Operand load_part(const bf16 *from, i64 num) {
 static inline Sums no_sums(void) { return (f32s){0}; }
 static inline Sums multiply_add(Sums sums, Operand a, Operand b) { return sums + a * b; }
 static inline float total(Sums sums) { return sum_lanes(sums); }
-#endif
-
-#define MAX_NW 4
-#ifdef __AVX512F__
-#define MAX_NX 8
-#else
-#define MAX_NX 4 /* half as many registers */
 #endif
 
 typedef struct { /* passed from Python as six int64 */
@@ -225,6 +228,9 @@ void multiply(const Product *products, i64 num, i64 num_threads) {
     run_team(multiply_share, &all, num_threads);
 }
 
+#endif /* not QUANTIZED */
+
+#ifdef QUANTIZED
 /* ---- products with quantised weights: y = x w^T, where w is a few bits per number times a scale per group of columns
 
    A group is summed up in float and scaled once.  Rows of x are widened beforehand, for all rows of w. */
@@ -415,6 +421,7 @@ static void widen_share(void *task, i64 thread, i64 num_threads) {
 /* y = w in bfloat16 */
 void widen_quantized(QuantizedProduct *product, i64 num_threads) { run_team(widen_share, product, num_threads); }
 
+#else
 /* ---- elementwise */
 
 static inline f32s exp_many(f32s x) { /* e^x for x <= 88, to about 2 ulp: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2] */
@@ -651,3 +658,4 @@ int attend(const bf16 *q, const bf16 *k, const bf16 *v, bf16 *out, const Query *
     }
     return 0;
 }
+#endif /* QUANTIZED */

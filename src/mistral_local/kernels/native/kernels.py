@@ -56,9 +56,6 @@ class NativeKernels:
         self._rotate = _declare(library.rotate, _Pointer, _Pointer, _Int, _Int, _Int)
         self._attend = _declare(library.attend, *[_Pointer] * 5, *[_Int] * 5)
         self._attend.restype = ctypes.c_int
-        self._multiply_quantized = _declare(library.multiply_quantized, _Pointer, _Int, _Int)
-        self._multiply_quantized.restype = ctypes.c_int
-        self._widen_quantized = _declare(library.widen_quantized, _Pointer, _Int)
 
     def multiply(self, products: Sequence[tuple[Tensor, Tensor, Tensor]]) -> None:
         """y = x w^T for each (w [n, k], x [m, k], y [m, n]): all in one go, so that threads meet once."""
@@ -72,23 +69,6 @@ class NativeKernels:
         outputs = [x.new_empty(x.shape[0], weight.shape[0]) for weight in weights]
         self.multiply([(weight, x, y) for weight, y in zip(weights, outputs, strict=True)])
         return outputs
-
-    def multiply_quantized(self, products: Sequence[tuple[Tensor, Tensor, Tensor, Tensor, int]]) -> None:
-        """y = x w^T for each (w, scales, x [m, k], y [m, n], columns per scale), w and scales as in QuantizedWeight."""
-        fields: list[int] = []
-        for w, scales, x, y, group in products:
-            pointers = (w.data_ptr(), scales.data_ptr(), x.data_ptr(), y.data_ptr())
-            fields += (*pointers, w.shape[0], *x.shape, group, _QUANT_FORMATS[w.dtype])
-        if self._multiply_quantized((_Int * len(fields))(*fields), len(products), torch.get_num_threads()):
-            raise MemoryError("no memory for a product with quantized weights")
-
-    def widen_quantized(self, w: Tensor, scales: Tensor, columns: int) -> Tensor:
-        """The matrix [n, columns] that w and its scales stand for."""
-        y = torch.empty(w.shape[0], columns, dtype=torch.bfloat16)
-        group, quant_format = columns // scales.shape[1], _QUANT_FORMATS[w.dtype]
-        fields = (w.data_ptr(), scales.data_ptr(), 0, y.data_ptr(), w.shape[0], 0, columns, group, quant_format)
-        self._widen_quantized((_Int * len(fields))(*fields), torch.get_num_threads())
-        return y
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """[m, k], [k] -> [m, k]; k a multiple of 16."""
@@ -124,6 +104,32 @@ class NativeKernels:
         return out
 
 
+class QuantizedKernels:
+    """The library of products with quantized weights, on the threads that torch uses."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._multiply_quantized = _declare(library.multiply_quantized, _Pointer, _Int, _Int)
+        self._multiply_quantized.restype = ctypes.c_int
+        self._widen_quantized = _declare(library.widen_quantized, _Pointer, _Int)
+
+    def multiply_quantized(self, products: Sequence[tuple[Tensor, Tensor, Tensor, Tensor, int]]) -> None:
+        """y = x w^T for each (w, scales, x [m, k], y [m, n], columns per scale), w and scales as in QuantizedWeight."""
+        fields: list[int] = []
+        for w, scales, x, y, group in products:
+            pointers = (w.data_ptr(), scales.data_ptr(), x.data_ptr(), y.data_ptr())
+            fields += (*pointers, w.shape[0], *x.shape, group, _QUANT_FORMATS[w.dtype])
+        if self._multiply_quantized((_Int * len(fields))(*fields), len(products), torch.get_num_threads()):
+            raise MemoryError("no memory for a product with quantized weights")
+
+    def widen_quantized(self, w: Tensor, scales: Tensor, columns: int) -> Tensor:
+        """The matrix [n, columns] that w and its scales stand for."""
+        y = torch.empty(w.shape[0], columns, dtype=torch.bfloat16)
+        group, quant_format = columns // scales.shape[1], _QUANT_FORMATS[w.dtype]
+        fields = (w.data_ptr(), scales.data_ptr(), 0, y.data_ptr(), w.shape[0], 0, columns, group, quant_format)
+        self._widen_quantized((_Int * len(fields))(*fields), torch.get_num_threads())
+        return y
+
+
 def serving(x: Tensor, *others: Tensor, max_rows: int = MAX_ROWS) -> NativeKernels | None:
     """The kernels for a step with x [T, ...], or None when torch serves it.
 
@@ -157,19 +163,35 @@ def native_kernels() -> NativeKernels | None:
 
 
 @cache
+def quantized_kernels() -> QuantizedKernels | None:
+    """The compiled kernels for quantized weights; None, with the reason in the log, where there are none."""
+    loaded = _load_library("-DQUANTIZED")
+    if isinstance(loaded, ctypes.CDLL):
+        return QuantizedKernels(loaded)
+    _log.info("compiled CPU kernels for quantized weights are not used: %s", loaded)
+    return None
+
+
+@cache
 def _load() -> NativeKernels | str:
     """The kernels, or the reason that there are none."""
+    loaded = _load_library()
+    return NativeKernels(loaded) if isinstance(loaded, ctypes.CDLL) else loaded
+
+
+def _load_library(*options: str) -> ctypes.CDLL | str:
+    """What the source is compiled to, or the reason that there is none."""
     if os.environ.get(OFF_SWITCH) == "0":
         return f"{OFF_SWITCH}=0"
     runtime = _openmp()
     if runtime is None:
         return "torch's OpenMP runtime was not found"
     try:
-        library = ctypes.CDLL(str(build()))
+        library = ctypes.CDLL(str(build(*options)))
     except (CannotBuild, OSError) as error:
         return str(error)
     library.use_threads_of(*(ctypes.cast(function, _Pointer) for function in runtime))
-    return NativeKernels(library)
+    return library
 
 
 def _openmp() -> tuple[Any, Any, Any] | None:
