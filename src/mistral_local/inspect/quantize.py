@@ -105,13 +105,14 @@ def quantize_checkpoint(
 def _header(checkpoint: Checkpoint, slots: dict[str, Slot], quantizable: set[str], quant_format: QuantFormat) -> Header:
     """Every tensor of the new file, the scales of a matrix after its bits."""
     header: Header = {}
+    stored_dtype = checkpoint.stored_dtype
     for name, slot in slots.items():
         if slot.parameter in quantizable:
             rows, columns = slot.shape
             header[name] = (DATA_DTYPES[quant_format], (rows, columns * BITS[quant_format] // 8))
             header[_scales_of(name)] = (torch.float32, (rows, num_groups(columns, quant_format)))
         else:
-            header[name] = (checkpoint.stored_dtype, slot.shape)
+            header[name] = (stored_dtype, slot.shape)
     return header
 
 
