@@ -117,7 +117,7 @@ def test_without_compiled_kernels_torch_multiplies(num_rows: int, monkeypatch: p
     ids=["matrix", "rows", "groups"],
 )
 def test_scales_of_any_part_become_scales_of_rows_and_groups(scales: Tensor, expected: Tensor) -> None:
-    assert torch.equal(expand_scales(scales.bfloat16(), 5), expected)
+    assert torch.equal(expand_scales(scales.bfloat16(), (5, 256)), expected)
 
 
 @pytest.mark.parametrize("quant_format", QUANT_FORMATS)
@@ -226,7 +226,7 @@ def test_a_published_fp8_checkpoint_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("qformat_weight", "nvfp4"), ("qscheme_act", "BLOCK"), ("qscheme_weight", "BLOCK"), ("unheard_of", "1")],
+    [("qformat_weight", "nvfp4"), ("qscheme_act", "BLOCK"), ("qscheme_weight", "ROW"), ("unheard_of", "1")],
 )
 def test_a_quantization_that_is_not_understood_is_refused_by_name(tmp_path: Path, field: str, value: str) -> None:
     write_fp8(tmp_path, (), **{field: value})

@@ -23,7 +23,6 @@ UNSUPPORTED = {
     "qk_nope_head_dim": "multi-head latent attention",
     "qk_rope_head_dim": "multi-head latent attention",
     "v_head_dim": "multi-head latent attention",
-    "quantization_config": "quantized weights",
     "lora": "LoRA layers inside params.json (merge an adapter with load_lora instead)",
 }
 """Fields that change the computation in a way that is not implemented, and what they ask for."""

@@ -19,7 +19,6 @@ SAME_MEANING = {
 }
 
 UNSUPPORTED = {
-    "quantization_config": "quantized weights",
     "layer_types": "a window per layer",
     "use_sliding_window": "a switchable window",
     "partial_rotary_factor": "partial rotary embeddings",
@@ -58,7 +57,10 @@ HARMLESS: dict[str, tuple[tuple[Any, ...] | None, str]] = {
     "transformers_version": (None, "provenance"),
 }
 
-TRANSLATED = {"num_key_value_heads", "head_dim", "sliding_window", "tie_word_embeddings", "max_position_embeddings"}
+TRANSLATED = {
+    "num_key_value_heads", "head_dim", "sliding_window", "tie_word_embeddings", "max_position_embeddings",
+    "quantization_config",
+}  # fmt: skip
 RENAMED = {
     "n_kv_heads": "num_key_value_heads",
     "tied_embeddings": "tie_word_embeddings",
@@ -93,6 +95,7 @@ def params_from_hf(config: dict[str, Any]) -> dict[str, Any]:
     params["tied_embeddings"] = config.get("tie_word_embeddings")
     params["max_position_embeddings"] = config.get("max_position_embeddings")
     params["sliding_window"] = config.get("sliding_window")
+    params["quantization_config"] = config.get("quantization_config")
     if model_type == "mistral" and "sliding_window" not in config:
         raise ParamsError("sliding_window: missing; transformers would take 4096, write that or null")
     if model_type == "mixtral":

@@ -13,7 +13,7 @@ FORMAT_OF: dict[str, QuantFormat] = {"fp8_e4m3": "fp8", "int8": "int8", "int4": 
 QUANTIZATION_VALUES: dict[str, tuple[str | None, ...]] = {
     "qformat_weight": tuple(FORMAT_OF),
     "qscheme_act": (None, "TENSOR", "NO_SCALES"),
-    "qscheme_weight": (None, "CHANNEL", "GROUP"),
+    "qscheme_weight": (None, "CHANNEL", "GROUP", "BLOCK"),
 }
 
 
@@ -41,7 +41,8 @@ class QuantizationArgs(Serializable):
     Attributes:
         qformat_weight: fp8_e4m3 as published; int8 and int4 as written by `mistral-local quantize`.
         qscheme_act: how published checkpoints round activations when they run in fp8; here activations are not rounded.
-        qscheme_weight: what a scale belongs to: a matrix if absent, as published; CHANNEL a row, GROUP some columns of a row.
+        qscheme_weight: what a scale belongs to: a matrix if absent, as published; CHANNEL a row, GROUP some columns of a row,
+            BLOCK 128 rows and columns.
     """
 
     qformat_weight: str

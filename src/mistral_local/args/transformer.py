@@ -11,6 +11,7 @@ from mistral_local.args.context import DEFAULT_CONTEXT, published_family
 from mistral_local.args.fields import HARMLESS, HARMLESS_MOE, UNSUPPORTED, understood_fields
 from mistral_local.args.hf_config import in_hf_words, params_from_hf
 from mistral_local.args.json_object import read_object, shown
+from mistral_local.args.quantization_config import SECTION, quantization_from_config
 from mistral_local.args.sections import LoraArgs, MoeArgs, QuantizationArgs, VisionEncoderArgs
 from mistral_local.args.window import Window, parse_window
 from mistral_local.errors import ParamsError, UnsupportedCheckpointError
@@ -165,8 +166,13 @@ class TransformerArgs(Serializable):
         """
         known = {field.name for field in fields(cls)}
         if drop_extra_fields:
-            obj = {name: value for name, value in obj.items() if name in known or name in UNSUPPORTED}
-        params = understood_fields(obj, known, HARMLESS)
+            obj = {name: value for name, value in obj.items() if name in known | UNSUPPORTED.keys() | {SECTION}}
+        params = understood_fields(obj, known | {SECTION}, HARMLESS)
+        config = params.pop(SECTION, None)
+        if config not in (None, False, {}):
+            if "quantization" in params:
+                raise ParamsError(f"{SECTION}: expected either it or quantization, found both")
+            params["quantization"] = quantization_from_config(config)
         if "moe" in params:
             params["moe"] = _moe_from_params(params["moe"], hidden_dim=params.get("hidden_dim"))
         if "quantization" in params:

@@ -20,6 +20,7 @@ from mistral_local.parallel.place import Place
 from mistral_local.parallel.rules import Sharding, reasons_against_tensor_parallel
 from mistral_local.weights.checkpoint import open_checkpoint
 from mistral_local.weights.compare import check_tensors
+from mistral_local.weights.rounding import as_stored
 
 STEP_TOKENS = 2048
 """Tokens of a step, as in EngineConfig."""
@@ -32,6 +33,9 @@ CUDA_BYTES, NCCL_BYTES = 600_000_000, 600_000_000
 
 WEIGHT_BITS = {"int8 or fp8": 8.0, "int4": 4.25}
 """Bits per weight of the matrices inside the blocks with --quantize; the rest stays as the model computes."""
+
+BLOCK_BITS = 8.25
+"""Bits per weight of block-scaled fp8."""
 
 NOT_DIVIDED = "files of quantized weights cannot be divided over several GPUs yet"
 
@@ -101,7 +105,9 @@ class MemoryPlan:
     def stored_bits(self) -> float | None:
         """Bits per weight of the matrices inside the blocks, if they are stored quantized."""
         quantization = self.args.quantization
-        return None if quantization is None else WEIGHT_BITS["int4" if quantization.format == "int4" else "int8 or fp8"]
+        if quantization is None or quantization.qscheme_weight == "BLOCK":
+            return None if quantization is None else BLOCK_BITS
+        return WEIGHT_BITS["int4" if quantization.format == "int4" else "int8 or fp8"]
 
     @property
     def num_parameters(self) -> int:
@@ -194,5 +200,5 @@ def stored_dtype(folder: Path, args: TransformerArgs) -> tuple[torch.dtype, str]
     with torch.device("meta"):
         slots = Transformer(args).weight_slots()
     with open_checkpoint(folder, args) as checkpoint:
-        check_tensors(checkpoint, slots)
+        check_tensors(checkpoint, as_stored(slots, checkpoint.tensors))
         return checkpoint.stored_dtype, "as stored"

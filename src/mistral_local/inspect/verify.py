@@ -16,6 +16,7 @@ from mistral_local.tokenizer.find import find_tokenizer
 from mistral_local.tokenizer.tokenizer import Tokenizer
 from mistral_local.weights.checkpoint import Checkpoint, open_checkpoint
 from mistral_local.weights.compare import check_tensors
+from mistral_local.weights.rounding import as_stored
 
 Progress = Callable[[int, int], None]
 
@@ -60,7 +61,7 @@ def _check_weights(folder: Path, args: TransformerArgs, progress: Progress | Non
         with torch.device("meta"):
             model = Transformer(args)
         with open_checkpoint(folder, args) as checkpoint:
-            check_tensors(checkpoint, model.weight_slots())
+            check_tensors(checkpoint, as_stored(model.weight_slots(), checkpoint.tensors))
             dtype = str(checkpoint.stored_dtype).removeprefix("torch.")
             size = (
                 f"{checkpoint.nbytes / 1e9:.2f} GB" if checkpoint.nbytes >= 1e8 else f"{checkpoint.nbytes / 1e6:.1f} MB"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import gcd
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from mistral_local.kernels import native
 
 INT4_GROUP = 128
 """Columns that share a scale in int4."""
+
+SCALE_BLOCK = 128
+"""Rows, and columns, that share a scale in published checkpoints of block-scaled fp8."""
 
 COLUMNS_MULTIPLE = 32
 """A matrix whose rows are no multiple of this stays as it is."""
@@ -65,11 +69,28 @@ def num_groups(in_features: int, quant_format: QuantFormat) -> int:
     return in_features // INT4_GROUP if quant_format == "int4" and in_features % INT4_GROUP == 0 else 1
 
 
-def expand_scales(scales: Tensor, out_features: int) -> Tensor:
-    """The scale of a whole matrix [], or those of its rows [out, 1] or groups [out, G] -> [out, G] fp32."""
-    if scales.ndim == 0:
-        scales = scales.expand(out_features, 1)
-    return scales.float().contiguous()
+def expand_scales(scales: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Scales of a matrix of this shape, of whatever part of it, as QuantizedWeight has them: [out, groups] fp32.
+
+    Args:
+        scales: of the whole matrix [] or [1], of its rows [out, 1], of groups of their columns [out, G], or of blocks of
+            SCALE_BLOCK rows and columns, those at the edges smaller.
+    """
+    rows, columns = shape
+    scales = scales.float()
+    if scales.numel() == 1:
+        return scales.reshape(1, 1).repeat(rows, 1)
+    if scales.shape[0] != rows:
+        scales = scales.repeat_interleave(SCALE_BLOCK, 0)[:rows]
+    if columns % SCALE_BLOCK and scales.shape[1] > 1:  # equal groups that fit into the edge too
+        num_groups = num_block_groups(columns)
+        scales = scales.repeat_interleave(SCALE_BLOCK * num_groups // columns, 1)[:, :num_groups]
+    return scales.contiguous()
+
+
+def num_block_groups(columns: int) -> int:
+    """Groups that each row has where scales belong to blocks."""
+    return columns // gcd(columns, SCALE_BLOCK) if columns > SCALE_BLOCK else 1
 
 
 def quantize(weight: Tensor, quant_format: QuantFormat) -> QuantizedWeight:

@@ -13,7 +13,7 @@ from mistral_local.args import TransformerArgs
 from mistral_local.errors import WeightsError
 from mistral_local.parallel.rules import Part
 from mistral_local.weights.layout import Layout, find_layout
-from mistral_local.weights.name_map import Origin, native_origins
+from mistral_local.weights.name_map import Origin, native_origins, native_scales
 from mistral_local.weights.pth_file import PthFile
 from mistral_local.weights.rounding import STORED_SCALES
 from mistral_local.weights.safetensors_file import SafetensorsFile
@@ -23,7 +23,7 @@ IGNORED = frozenset({"rope.freqs"})
 """Tensors of old checkpoints that are computed from params.json."""
 
 
-ACTIVATION_SCALE = ".qscale_act"
+ACTIVATION_SCALES = (".qscale_act", ".input_scale", ".activation_scale")
 """Scales for rounding activations to fp8, beside the weights of published fp8 checkpoints; activations are not rounded here."""
 
 
@@ -133,12 +133,16 @@ def open_checkpoint(folder: Path | str, args: TransformerArgs) -> Checkpoint:
     if layout.hugging_face:
         origins = native_origins(stored.values(), args)
     else:
-        origins = {name: Origin(name) for name in stored if name not in IGNORED and not name.endswith(ACTIVATION_SCALE)}
-    tensors = {
-        name: CheckpointTensor(name, origin.shape(stored[origin.stored].shape), stored[origin.stored], origin)
-        for name, origin in origins.items()
-    }
+        origins = {name: Origin(name) for name in stored if name not in IGNORED}
+    origins = {native_scales(name): origin for name, origin in origins.items() if not name.endswith(ACTIVATION_SCALES)}
+    tensors = {name: _described(name, stored[origin.stored], origin) for name, origin in origins.items()}
     return Checkpoint(folder, tensors, [*layout.notes, *_dtype_notes(tensors)], files)
+
+
+def _described(name: str, stored: StoredTensor, origin: Origin) -> CheckpointTensor:
+    shape = origin.shape(stored.shape)
+    is_number = name.endswith(STORED_SCALES) and shape == (1,)
+    return CheckpointTensor(name, () if is_number else shape, stored, origin)
 
 
 def _merged(files: dict[Path, WeightFile]) -> dict[str, StoredTensor]:

@@ -12,7 +12,7 @@ from mistral_local.memory import free_bytes, in_words, is_out_of_memory
 from mistral_local.parallel.rules import ROWS
 from mistral_local.weights.checkpoint import Checkpoint
 from mistral_local.weights.compare import check_tensors
-from mistral_local.weights.rounding import Rounding
+from mistral_local.weights.rounding import Rounding, as_stored, scales_nbytes
 from mistral_local.weights.slots import HasSlots, Slot
 from mistral_local.weights.stored import LOADABLE_DTYPES
 
@@ -44,7 +44,7 @@ def load_weights(
         OutOfMemoryError: they do not fit; the model is as it was.
     """
     device = torch.device(device)
-    slots = model.weight_slots()
+    slots = as_stored(model.weight_slots(), checkpoint.tensors)
     check_tensors(checkpoint, slots)
     dtype = checkpoint.stored_dtype if dtype is None else dtype
     if dtype not in LOADABLE_DTYPES:
@@ -117,6 +117,8 @@ def _needed_bytes(
         quantized = None if rounding is None else rounding.nbytes(slot)
         if quantized is not None:
             return quantized
+        if slot.scales_of is not None:
+            return scales_nbytes(slot)
         return 0 if stays_mapped(name, slot) else prod(slot.held_shape) * (slot.dtype or dtype).itemsize
 
     return sum(nbytes(name, slot) for name, slot in slots.items() if slot.parameter is not None)

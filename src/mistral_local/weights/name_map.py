@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mistral_local.args import TransformerArgs
-from mistral_local.errors import WeightsError
+from mistral_local.errors import UnsupportedCheckpointError, WeightsError
+from mistral_local.kernels.quantized import SCALE_BLOCK
 from mistral_local.parallel.rules import ROWS, Part
+from mistral_local.weights.rounding import STORED_SCALES
 from mistral_local.weights.stored import StoredTensor
 
 TOP = {
@@ -35,6 +37,9 @@ IN_LAYER = {
     "block_sparse_moe.gate.weight": "feed_forward.gate.weight",
     "mlp.gate.weight": "feed_forward.gate.weight",
 }
+SCALES = re.compile(r"\.weight_scale(_inv)?\Z")
+"""How compressed-tensors and transformers end the name of what NAME.weight is multiplied by; both mean w = q * scale."""
+
 LAYER = re.compile(r"model\.layers\.(\d{1,4})\.(.+)")
 EXPERT = re.compile(r"block_sparse_moe\.experts\.(\d{1,4})\.(w[123])\.weight")
 
@@ -87,7 +92,13 @@ def native_origins(tensors: Iterable[StoredTensor], args: TransformerArgs) -> di
 
     Raises:
         WeightsError: two stored tensors are the same native one, or one cannot be taken apart.
+        UnsupportedCheckpointError: rows that share a scale would part when heads are reordered.
     """
+    if args.quantization is not None and args.quantization.qscheme_weight == "BLOCK" and SCALE_BLOCK % args.head_dim:
+        raise UnsupportedCheckpointError(
+            f"quantization_config: scales of {SCALE_BLOCK} rows divide heads of {args.head_dim}, whose rows stand in another "
+            "order in Hugging Face's files; such heads are supported in native ones only"
+        )
     origins: dict[str, Origin] = {}
     for tensor in tensors:
         for native, origin in _origins(tensor, args).items():
@@ -95,6 +106,11 @@ def native_origins(tensors: Iterable[StoredTensor], args: TransformerArgs) -> di
                 raise WeightsError(f"{tensor.file}: {origins[native].stored} and {tensor.name} are both {native}")
             origins[native] = origin
     return origins
+
+
+def native_scales(name: str) -> str:
+    """layers.0.attention.wq.weight_scale -> layers.0.attention.wq.qscale_weight; other names stay."""
+    return SCALES.sub(STORED_SCALES, name)
 
 
 def _origins(tensor: StoredTensor, args: TransformerArgs) -> dict[str, Origin]:
@@ -108,12 +124,20 @@ def _origins(tensor: StoredTensor, args: TransformerArgs) -> dict[str, Origin]:
         return {}
     if rest in ("mlp.experts.gate_up_proj", "mlp.experts.down_proj"):
         return _stacked_experts(tensor, f"{prefix}.feed_forward", fused=rest.endswith("gate_up_proj"))
+    end = STORED_SCALES if SCALES.search(rest) else ".weight"
+    rest = SCALES.sub(".weight", rest)
     if expert := EXPERT.fullmatch(rest):
-        return {f"{prefix}.feed_forward.experts.{expert[1]}.{expert[2]}.weight": Origin(tensor.name)}
+        return {f"{prefix}.feed_forward.experts.{expert[1]}.{expert[2]}{end}": Origin(tensor.name)}
     if rest not in IN_LAYER:
         return {tensor.name: Origin(tensor.name)}
     heads = {"self_attn.q_proj.weight": args.n_heads, "self_attn.k_proj.weight": args.n_kv_heads}.get(rest, 0)
-    if heads and (len(tensor.shape) != 2 or tensor.shape[0] != heads * args.head_dim):
+    has_all_rows = len(tensor.shape) == 2 and tensor.shape[0] == heads * args.head_dim
+    if end == STORED_SCALES:
+        # A scale of a matrix or of a block belongs to whole heads, and does not mind their order.
+        return {
+            f"{prefix}.{IN_LAYER[rest].removesuffix('.weight')}{end}": Origin(tensor.name, heads=heads * has_all_rows)
+        }
+    if heads and not has_all_rows:
         expected = f"({heads * args.head_dim}, {args.dim})"
         raise WeightsError(f"tensor {tensor.name}: expected {expected}, found {tensor.shape} in {tensor.file}")
     return {f"{prefix}.{IN_LAYER[rest]}": Origin(tensor.name, heads=heads)}

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from math import prod
 
+import torch
 from torch import Tensor
 
 from mistral_local.args import TransformerArgs
 from mistral_local.config import QuantFormat
-from mistral_local.kernels.quantized import BITS, DATA_DTYPES, num_groups, quantize
+from mistral_local.kernels.quantized import BITS, DATA_DTYPES, SCALE_BLOCK, num_block_groups, num_groups, quantize
 from mistral_local.weights.slots import Slot
 
 SCALES, STORED_SCALES = ".scales", ".qscale_weight"
-"""What the scales of NAME.weight are called in a model, and in a file."""
+"""What the scales of NAME.weight are called in a model, and in a native checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ def scales_name(parameter: str) -> str:
 def quantized_slots(slots: dict[str, Slot], args: TransformerArgs, quantizable: set[str]) -> dict[str, Slot]:
     """The slots of a checkpoint whose matrices are quantized, from those of the same model in floats.
 
-    Format of published fp8 checkpoints: NAME.weight in float8_e4m3fn beside NAME.qscale_weight, one number;
+    Format of published fp8 checkpoints: NAME.weight in float8_e4m3fn beside NAME.qscale_weight, one number or one per block;
     w = q * qscale_weight.  `mistral-local quantize` writes int8 and int4 (q as in QuantizedWeight) and scales per row or group.
     """
     assert args.quantization is not None
@@ -58,7 +60,33 @@ def quantized_slots(slots: dict[str, Slot], args: TransformerArgs, quantizable: 
             continue
         rows, columns = slot.shape
         shape = (rows, columns * BITS[quant_format] // 8)
-        scales = () if scheme is None else (rows, num_groups(columns, quant_format) if scheme == "GROUP" else 1)
+        scales = {
+            None: (),
+            "CHANNEL": (rows, 1),
+            "GROUP": (rows, num_groups(columns, quant_format)),
+            "BLOCK": (-(-rows // SCALE_BLOCK), -(-columns // SCALE_BLOCK)),
+        }[scheme]
         result[name] = replace(slot, shape=shape, dtype=DATA_DTYPES[quant_format])
-        result[name.removesuffix(".weight") + STORED_SCALES] = Slot(scales_name(slot.parameter), scales, scales_of=rows)
+        result[name.removesuffix(".weight") + STORED_SCALES] = Slot(
+            scales_name(slot.parameter), scales, scales_of=(rows, columns)
+        )
     return result
+
+
+def as_stored(slots: dict[str, Slot], tensors: Container[str]) -> dict[str, Slot]:
+    """The slots of these tensors: an fp8 matrix without scales is stored in floats, as published files leave some."""
+    result = dict(slots)
+    for name, slot in slots.items():
+        scales = name.removesuffix(".weight") + STORED_SCALES
+        if slot.dtype == torch.float8_e4m3fn and scales not in tensors:
+            result[name] = replace(slot, dtype=None)
+            del result[scales]
+    return result
+
+
+def scales_nbytes(slot: Slot) -> int:
+    """Bytes of scales as the model holds them."""
+    assert slot.scales_of is not None
+    (rows, columns), stored = slot.scales_of, slot.shape
+    groups = stored[1] if stored and stored[0] == rows else num_block_groups(columns) if stored else 1
+    return 4 * rows * groups

@@ -18,14 +18,14 @@ class Slot:
         shape: of the tensor.
         part: what of it the parameter is; None for all of it.
         dtype: as which it must be stored, and is kept; None takes any float type, and gives it the model's.
-        scales_of: rows of the quantized matrix whose scales these are.
+        scales_of: shape of the quantized matrix whose scales these are.
     """
 
     parameter: str | None
     shape: tuple[int, ...]
     part: Part | None = None
     dtype: torch.dtype | None = None
-    scales_of: int | None = None
+    scales_of: tuple[int, int] | None = None
 
     @property
     def held_shape(self) -> tuple[int, ...]:
