@@ -16,6 +16,7 @@ from mistral_local.generate import generate
 from mistral_local.inspect.plan import MemoryPlan, Question
 from mistral_local.kernels.quantized import QuantizedWeight, dequantize, expand_scales, quantized_linears
 from mistral_local.transformer import Transformer
+from mistral_local.weights.load import fp8_matrices_with_nan
 
 MOE = MoeArgs(num_experts=4, num_experts_per_tok=2)
 ODD = {"dim": 160, "hidden_dim": 192, "n_heads": 4, "n_kv_heads": 2, "head_dim": 64, "vocab_size": 211}
@@ -258,6 +259,17 @@ def test_a_matrix_whose_scales_are_missing_or_of_another_shape_is_named(tmp_path
     save_file(whole | {scales: whole[scales][:, :1].contiguous()}, file)
     with pytest.raises(WeightsError, match=r"layers\.1\.attention\.wk\.qscale_weight \(expected \(1, 2\), found"):
         Transformer.from_folder(folder)
+
+
+def test_fp8_matrices_that_hold_nan_are_found() -> None:
+    codes = torch.arange(254, dtype=torch.uint8)
+    codes[127] = 0
+    good = codes.view(1, -1).view(torch.float8_e4m3fn)
+    bad = torch.full((3, 32), 0xFF, dtype=torch.uint8).view(torch.float8_e4m3fn)
+    parameters = {"a.weight": good, "b.weight": bad, "b.scales": torch.full((3, 1), torch.nan), "c.weight": bad[:1]}
+    assert fp8_matrices_with_nan(parameters) == ["b.weight", "c.weight"]
+    assert fp8_matrices_with_nan({"a.weight": good}) == []
+    assert fp8_matrices_with_nan({}) == []
 
 
 def _read(file: Path) -> dict[str, Tensor]:

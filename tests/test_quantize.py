@@ -66,14 +66,20 @@ def test_int4_holds_two_numbers_per_byte_in_halves_of_sixteen() -> None:
     assert torch.equal(dequantize(weight, torch.float32)[0], expected)
 
 
-def test_every_value_of_fp8_is_widened_exactly() -> None:
-    values = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn)
-    values = values[values.float().isfinite()].view(1, -1)
-    values = torch.nn.functional.pad(values.view(torch.uint8), (0, 2)).view(torch.float8_e4m3fn)
-    weight = QuantizedWeight(values, torch.ones(1, 1))
-    assert torch.equal(dequantize(weight, torch.float32), values.float())
+def test_every_code_of_fp8_is_widened_exactly() -> None:
+    codes = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn).view(1, -1)
+    weight, expected = QuantizedWeight(codes, torch.ones(1, 1)), codes.float()
+    assert expected.isnan().nonzero()[:, 1].tolist() == [0x7F, 0xFF]
+    found = [dequantize(weight, torch.float32)]
     if (kernels := native.quantized_kernels()) is not None:
-        assert torch.equal(kernels.widen_quantized(values, weight.scales, values.shape[1]).float(), values.float())
+        found.append(kernels.widen_quantized(codes, weight.scales, 256).float())
+    # Each code by itself, times one.
+    alone = codes.view(-1, 1).view(torch.uint8) * torch.eye(1, 32, dtype=torch.uint8)
+    one = torch.ones(1, 32, dtype=torch.bfloat16)
+    alone = QuantizedWeight(alone.view(torch.float8_e4m3fn), torch.ones(256, 1))
+    found.append(quantized_linears(one, [alone])[0].float())
+    for values in found:
+        torch.testing.assert_close(values, expected, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("quant_format", QUANT_FORMATS)

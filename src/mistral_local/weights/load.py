@@ -1,12 +1,13 @@
 """Load a checkpoint into a model that was built on the meta device."""
 
 from collections.abc import Callable
+from itertools import compress
 from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from mistral_local.errors import OutOfMemoryError, UsageError
+from mistral_local.errors import OutOfMemoryError, UsageError, WeightsError
 from mistral_local.kernels.quantized import expand_scales
 from mistral_local.memory import free_bytes, in_words, is_out_of_memory
 from mistral_local.parallel.rules import ROWS
@@ -40,7 +41,7 @@ def load_weights(
         progress: called after each tensor with (tensors done, tensors in all, bytes done).
 
     Raises:
-        WeightsError: the tensors are not those of the model; nothing was read.
+        WeightsError: the tensors are not those of the model, and nothing was read; or on a GPU, numbers of an fp8 matrix are NaN.
         OutOfMemoryError: they do not fit; the model is as it was.
     """
     device = torch.device(device)
@@ -59,12 +60,16 @@ def load_weights(
         )
     try:
         parameters = _read_parameters(checkpoint, slots, device, dtype, rounding, progress)
+        # Triton's kernels read a NaN of fp8 as a number; elsewhere it shows by itself.
+        nan = [] if device.type == "cpu" else fp8_matrices_with_nan(parameters)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemoryError(
             f"{checkpoint.folder}: the weights need {in_words(needed)} on {device}, which could not be allocated"
         ) from error
+    if nan:
+        raise WeightsError(f"{checkpoint.folder}: tensor {nan[0]}: holds NaN")
     for name, tensor in parameters.items():
         owner, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(owner), leaf, nn.Parameter(tensor, requires_grad=False))
@@ -96,6 +101,13 @@ def _read_parameters(
         if progress is not None:
             progress(done, len(held), nbytes)
     return parameters
+
+
+def fp8_matrices_with_nan(parameters: dict[str, Tensor]) -> list[str]:
+    """Names of the fp8 tensors that hold a NaN; the device is waited for once."""
+    matrices = {name: tensor for name, tensor in parameters.items() if tensor.dtype == torch.float8_e4m3fn}
+    found = [(tensor.view(torch.uint8) & 0x7F == 0x7F).any() for tensor in matrices.values()]
+    return list(compress(matrices, torch.stack(found).tolist())) if found else []
 
 
 def _needed_bytes(

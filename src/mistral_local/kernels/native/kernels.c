@@ -285,8 +285,8 @@ static inline f32s float_from_e4m3(const uint8_t *from) {
     u32s bits = (u32s)widen_unsigned(from), magnitude = bits & 0x7f;
     u32s normal = (magnitude << 20) + (120u << 23); /* the exponent's bias is 7 there and 127 here */
     u32s tiny = (u32s)(__builtin_convertvector((i32s)magnitude, f32s) * 0x1p-9f);
-    u32s is_tiny = (u32s)(magnitude < 8);
-    return (f32s)((is_tiny & tiny) | (~is_tiny & normal) | (bits & 0x80) << 24);
+    u32s is_tiny = (u32s)(magnitude < 8), nan = (u32s)(magnitude == 0x7f) & 0x7fc00000;
+    return (f32s)((is_tiny & tiny) | (~is_tiny & normal) | nan | (bits & 0x80) << 24);
 }
 
 /* LANES columns from `at` on, which is in a first half */
