@@ -1,5 +1,6 @@
 """What needs a CUDA device: the model against the oracle there, and every backend against its twin."""
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mistral_local.attention.batch import AttentionMetadata, SequenceSpan
 from mistral_local.attention.sdpa import SdpaBackend
 from mistral_local.attention.select import reasons_against_xformers, select_backend
 from mistral_local.attention.xformers import XformersBackend
+from mistral_local.cli.bench_gpu import gpu
 from mistral_local.config import QUANT_FORMATS, QuantFormat
 from mistral_local.generate import generate
 from mistral_local.kernels.grouped_linear import grouped_linear, grouped_linear_by_loop, grouped_linear_by_mask
@@ -176,6 +178,21 @@ def test_triton_gives_the_answers_of_torch(
     assert found == expected
     for ours, theirs in zip(logprobs, expected_logprobs, strict=True):
         assert torch.allclose(torch.tensor(ours), torch.tensor(theirs), atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", ["tiny", "tiny-moe"])
+def test_the_benchmark_has_a_figure_and_a_profile_for_every_cell(shape: str, tmp_path: Path) -> None:
+    output = tmp_path / "figures.json"
+    gpu(shapes=shape, cells="start,decode:2x64,prefill:256", repeats=2, profile=True, output=str(output))
+    report = json.loads(output.read_text())
+    cells = report["shapes"][shape]["cells"]
+    assert not [name for name, figures in cells.items() if "missing" in figures]
+    decode = cells["decode:2x64"]
+    assert 0 < sum(kernel["ms"] for kernel in decode["profile"]) < 2 * decode["ms"]
+    assert not [kernel["name"] for kernel in decode["profile"] if kernel["name"].startswith("aten::")]
+    assert 0 < cells["prefill:256"]["share_of_floor"] < 1.05
+    assert 0 < decode["share_of_floor"] < 1.05
+    assert report["ceilings"]["before"]["read_bytes_per_s"] > 1e11
 
 
 def drawn(*shapes: tuple[int, ...]) -> list[torch.Tensor]:

@@ -33,7 +33,7 @@ ALLOWED = {
     "transformer": {"model"},
     "lora": {"args"},
     "main": {"model", "generate", "cli"},
-    "bench": {"engine", "model", "sampling", "kvcache", "memory"},
+    "bench": {"engine", "model", "sampling", "kvcache", "memory", "attention", "kernels", "weights"},
     "inspect": {"weights", "tokenizer", "tools", "tasks", "model", "parallel", "kvcache", "kernels"},
     "server": {"inspect", "tasks", "tools", "engine", "sampling"},
     "cli": {

@@ -1,5 +1,6 @@
 """Which attention backend serves a device."""
 
+from collections.abc import Iterator
 from functools import cache
 
 import torch
@@ -50,8 +51,19 @@ def reasons_against_native_attention(device: torch.device, dtype: torch.dtype, h
 @cache
 def select_backend(device: torch.device, dtype: torch.dtype, head_dim: int) -> AttentionBackend:
     """The fastest backend that can serve a model."""
-    if not reasons_against_triton_attention(device, head_dim):
-        return TritonBackend()
-    if not reasons_against_xformers(device, dtype, head_dim):
-        return XformersBackend()
-    return SdpaBackend() if reasons_against_native_attention(device, dtype, head_dim) else NativeBackend()
+    able = (backend() for backend, reasons in _candidates(device, dtype, head_dim) if not reasons)
+    return next(able, SdpaBackend())
+
+
+def reasons_against(device: torch.device, dtype: torch.dtype, head_dim: int) -> dict[str, list[str]]:
+    """Why each backend cannot serve, by its name, the fastest first; sdpa always can, and is not named."""
+    return {backend.name: reasons for backend, reasons in _candidates(device, dtype, head_dim)}
+
+
+def _candidates(
+    device: torch.device, dtype: torch.dtype, head_dim: int
+) -> Iterator[tuple[type[AttentionBackend], list[str]]]:
+    """Backends and what speaks against them; asked no further than somebody looks."""
+    yield TritonBackend, reasons_against_triton_attention(device, head_dim)
+    yield XformersBackend, reasons_against_xformers(device, dtype, head_dim)
+    yield NativeBackend, reasons_against_native_attention(device, dtype, head_dim)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mistral_local.args import TransformerArgs
-from mistral_local.bench.measure import SMALLEST_ID
+from mistral_local.bench.stopwatch import SMALLEST_ID
 from mistral_local.config import EngineConfig
 from mistral_local.engine.engine import Engine
 from mistral_local.engine.sequence import Sequence

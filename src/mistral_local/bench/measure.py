@@ -1,32 +1,39 @@
 """Time a model through its engine."""
 
-import random
 import resource
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from mistral_local.bench.ceilings import Ceilings, now
 from mistral_local.bench.floors import decode_floor_s, prefill_floor_s
-from mistral_local.config import EngineConfig, QuantFormat
-from mistral_local.engine.engine import Engine
+from mistral_local.bench.stopwatch import NO_LIMIT, Stopwatch, TimeLimit
+from mistral_local.config import QuantFormat
 from mistral_local.engine.follower import serve_to_the_end
 from mistral_local.model.transformer import Transformer
-from mistral_local.sampling.params import SamplingParams
-
-SMALLEST_ID = 5
-"""Ids below are control tokens in most vocabularies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """A rate and what share it is of the best that this machine could do."""
+    """A rate, and what share it is of the best that this machine could do.
+
+    Attributes:
+        tokens_per_s: the median of `runs`.
+        runs: tokens per second of each run.
+    """
 
     tokens_per_s: float
     share_of_floor: float
+    runs: list[float]
+
+    @classmethod
+    def of(cls, num_tokens: int, seconds: list[float], floor_s: float) -> Self:
+        """So many tokens in so many seconds, where `floor_s` would be the least."""
+        middle = median(seconds)
+        return cls(num_tokens / middle, floor_s / middle, [num_tokens / each for each in seconds])
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,63 +56,37 @@ class LoadTime:
         return self.first_token_s / (self.read_s + self.forward_s)
 
 
-class Stopwatch:
-    """Runs prompts of random tokens, never the same twice, on one engine."""
-
-    def __init__(self, model: Transformer, *, batch_size: int, prompt_tokens: int, new_tokens: int) -> None:
-        self.model, self.batch_size = model, batch_size
-        self.prompt_tokens, self.new_tokens = prompt_tokens, new_tokens
-        self._random = random.Random(0)
-        context = prompt_tokens + new_tokens
-        self._engine = Engine(
-            model,
-            EngineConfig(
-                max_num_seqs=batch_size,
-                max_context=context + 1,
-                max_num_batched_tokens=batch_size
-                * prompt_tokens,  # all prompts in one step, so that all decode together
-            ),
-        )
-
-    def run(self) -> tuple[float, float]:
-        """Seconds until every sequence has its first token, and from then to the last."""
-        params = SamplingParams(max_tokens=self.new_tokens)
-        vocab = range(SMALLEST_ID, self.model.args.vocab_size)
-        prompts = [self._random.choices(vocab, k=self.prompt_tokens) for _ in range(self.batch_size)]
-        start = now(self.model.device)
-        sequences = [self._engine.add(prompt, params) for prompt in prompts]
-        while not all(sequence.num_new_tokens for sequence in sequences):
-            self._engine.step()
-        first = now(self.model.device)
-        self._engine.run(sequences)
-        return first - start, now(self.model.device) - first
-
-
-def measure_prefill(model: Transformer, ceilings: Ceilings, *, prompt_tokens: int, repeats: int) -> Speed:
-    """Prompt tokens per second of one sequence, to its first new token; the median of `repeats`."""
+def measure_prefill(
+    model: Transformer, ceilings: Ceilings, *, prompt_tokens: int, repeats: int, limit: TimeLimit = NO_LIMIT
+) -> Speed:
+    """Prompt tokens per second of one sequence, to its first new token."""
     stopwatch = Stopwatch(model, batch_size=1, prompt_tokens=prompt_tokens, new_tokens=1)
-    stopwatch.run()
-    seconds = median(stopwatch.run()[0] for _ in range(repeats))
-    floor = prefill_floor_s(model.args, ceilings, num_tokens=prompt_tokens, itemsize=model.dtype.itemsize)
-    return Speed(prompt_tokens / seconds, floor / seconds)
+    seconds = [prefill_s for prefill_s, _ in stopwatch.runs(repeats, limit)]
+    floor_s = prefill_floor_s(model.args, ceilings, num_tokens=prompt_tokens, itemsize=model.dtype.itemsize)
+    return Speed.of(prompt_tokens, seconds, floor_s)
 
 
 def measure_decode(
     model: Transformer, ceilings: Ceilings, *, batch_size: int, prompt_tokens: int, new_tokens: int, repeats: int
 ) -> Speed:
-    """New tokens per second of the whole batch, after its first; the median of `repeats`."""
+    """New tokens per second of the whole batch, after its first."""
     stopwatch = Stopwatch(model, batch_size=batch_size, prompt_tokens=prompt_tokens, new_tokens=new_tokens)
-    stopwatch.run()
-    step_s = median(stopwatch.run()[1] for _ in range(repeats)) / (new_tokens - 1)
-    floor = decode_floor_s(
+    return decode_speed(stopwatch, ceilings, repeats=repeats)
+
+
+def decode_speed(stopwatch: Stopwatch, ceilings: Ceilings, *, repeats: int, limit: TimeLimit = NO_LIMIT) -> Speed:
+    """The same of a stopwatch's sequences; NoTimeError as in its runs()."""
+    model, batch_size, new_tokens = stopwatch.model, stopwatch.batch_size, stopwatch.new_tokens
+    seconds = [decode_s / (new_tokens - 1) for _, decode_s in stopwatch.runs(repeats, limit)]
+    floor_s = decode_floor_s(
         model.args,
         ceilings,
         batch_size=batch_size,
-        context=prompt_tokens + new_tokens / 2,
+        context=stopwatch.prompt_tokens + new_tokens / 2,
         itemsize=model.dtype.itemsize,
         matrix_itemsize=model.matrix_itemsize,
     )
-    return Speed(batch_size / step_s, floor / step_s)
+    return Speed.of(batch_size, seconds, floor_s)
 
 
 def load_model(folder: Path, *, num_pipeline_ranks: int, **how: Any) -> Transformer:

@@ -1,17 +1,14 @@
 """One run of figures with the conditions they hold under."""
 
-import os
-import platform
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mistral_local import __version__
 from mistral_local.bench.ceilings import measure_ceilings
+from mistral_local.bench.conditions import conditions_of
 from mistral_local.bench.http_client import Client
 from mistral_local.bench.http_load import HttpLoad, measure_overhead
 from mistral_local.bench.load import Workload, measure_bookkeeping, measure_load
@@ -19,7 +16,6 @@ from mistral_local.bench.measure import load_model, measure_decode, measure_load
 from mistral_local.config import QuantFormat
 from mistral_local.engine.driver import ask_memory
 from mistral_local.engine.follower import memory_of
-from mistral_local.engine.model_runner import runs_on_one_thread
 from mistral_local.model.transformer import Transformer
 
 
@@ -61,7 +57,7 @@ def measure(
             repeats=repeats,
         )
     return {
-        "conditions": _conditions(name, model)
+        "conditions": conditions_of(name, model)
         | {"prompt_tokens": prompt_tokens, "new_tokens": new_tokens, "repeats": repeats},
         "ceilings": {"before": asdict(before), "after": asdict(measure_ceilings(model.device, model.dtype))},
         "load": asdict(load) | {"ratio": load.ratio},
@@ -85,7 +81,7 @@ def measure_workload(
     """Serve a workload with a checkpoint; the result is plain data."""
     model = load_model(folder, device=device, quantize=quantize, num_pipeline_ranks=num_pipeline_ranks)
     return {
-        "conditions": _conditions(name, model)
+        "conditions": conditions_of(name, model)
         | asdict(workload)
         | {"max_num_seqs": max_num_seqs, "max_guesses": max_guesses},
         "load": measure_load(model, workload, max_num_seqs=max_num_seqs, max_guesses=max_guesses),
@@ -107,7 +103,7 @@ def measure_http(
     """Compare a server of a checkpoint with the engine alone; the result is plain data."""
     model = Transformer.from_folder(folder, device=device, dtype=None if dtype is None else getattr(torch, dtype))
     return {
-        "conditions": _conditions(name, model) | asdict(load),
+        "conditions": conditions_of(name, model) | asdict(load),
         "http": measure_overhead(model, client, load, note),
     }
 
@@ -195,33 +191,6 @@ def table(report: dict[str, Any]) -> str:
 
 def _line(name: str, speed: dict[str, float]) -> str:
     return f"{name:17}{speed['tokens_per_s']:10.1f} tok/s      {100 * speed['share_of_floor']:8.0f} % of the limit"
-
-
-def _conditions(name: str, model: Transformer) -> dict[str, Any]:
-    device = model.device
-    return {
-        "model": name,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "quantized": model.quant_format,
-        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
-        "ranks": model.world.size,
-        "stages": model.world.place.num_stages,
-        "cores": os.cpu_count(),
-        "threads": 1 if runs_on_one_thread(model) else torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "mistral_local": __version__,
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-
-
-def cpu_name() -> str:
-    """What the processor calls itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _memory(model: Transformer) -> dict[str, Any]:

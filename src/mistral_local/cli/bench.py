@@ -1,6 +1,5 @@
 """mistral-bench: how fast a checkpoint runs here, as shares of what this machine could do at best."""
 
-import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mistral_local.cli.bench_output import check_output, save
 from mistral_local.cli.console import Console
 from mistral_local.cli.environment import server_key
 from mistral_local.cli.find_server import parse_address
@@ -56,7 +56,7 @@ def run(
 
     if new_tokens < 2 or prompt_tokens < 1 or repeats < 1:
         raise UsageError("--new_tokens must be at least 2, --prompt_tokens and --repeats at least 1")
-    _check_output(output)
+    check_output(output)
     console = _console()
     with _checkpoint(model_path, shape, console) as (folder, name):
         report = measure(
@@ -72,7 +72,7 @@ def run(
             note=console.note,
         )
     print(table(report))
-    _save(report, output)
+    save(report, output)
 
 
 def throughput(
@@ -206,7 +206,7 @@ def http(
         raise UsageError("--url: the server that runs there has its checkpoint, device and dtype already")
     if find_launch().world_size > 1:
         raise UsageError("start a server by torchrun and give its address by --url")
-    _check_output(output)
+    check_output(output)
     console = Console()
     load = HttpLoad(streams=streams, prompt_words=prompt_words, new_tokens=new_tokens, rounds=rounds, firsts=firsts)
     if url is not None:
@@ -215,7 +215,7 @@ def http(
         print(f"{address}: {streams} streams of {new_tokens} new tokens")
         print(f"over HTTP        {figures['tokens_per_s']:10.1f} tok/s")
         print(f"first token      {figures['first_token_ms']:10.1f} ms")
-        _save({"conditions": {"url": address} | asdict(load), "http": figures}, output)
+        save({"conditions": {"url": address} | asdict(load), "http": figures}, output)
         return
     with _checkpoint(model_path, shape, console) as (folder, name):
         how = [f"--max_batch_size={streams}", f"--max_context={load.max_context}"]
@@ -224,7 +224,7 @@ def http(
             client = Client(address, key, pid)
             report = measure_http(folder, client, load, name=name, device=device, dtype=dtype, note=console.note)
     print(http_table(report))
-    _save(report, output)
+    save(report, output)
 
 
 def _workload(rate: float | None, num_requests: int, prompt_tokens: int, new_tokens: int, seed: int) -> "Workload":
@@ -240,11 +240,11 @@ def _serve(
 ) -> None:
     from mistral_local.bench.report import measure_workload, workload_table
 
-    _check_output(output)
+    check_output(output)
     with _checkpoint(model_path, shape, _console()) as (folder, name):
         report = measure_workload(folder, workload, name=name, **limits)
     print(workload_table(report))
-    _save(report, output)
+    save(report, output)
 
 
 def _console() -> Console:
@@ -255,27 +255,17 @@ def _console() -> Console:
 @contextmanager
 def _checkpoint(model_path: str | None, shape: str | None, console: Console) -> Iterator[tuple[Path, str]]:
     """The folder to measure and its name; random weights are gone afterwards."""
-    from mistral_local.bench.shapes import SHAPES, write_random_checkpoint
+    from mistral_local.bench.shapes import CHECKPOINT_SHAPES, write_random_checkpoint
 
     if shape is None:
         folder = find_model_folder(model_path) or demo_checkpoint()
         yield folder, folder.name if model_path else "demo"
         return
-    if shape not in SHAPES:
-        raise UsageError(f"--shape: expected one of {', '.join(SHAPES)}, got {shape!r}")
+    if shape not in CHECKPOINT_SHAPES:
+        raise UsageError(f"--shape: expected one of {', '.join(CHECKPOINT_SHAPES)}, got {shape!r}")
     with tempfile.TemporaryDirectory() as scratch:
         console.note(f"writing random weights of shape {shape}")
         yield write_random_checkpoint(Path(scratch), shape), shape
-
-
-def _check_output(output: str | None) -> None:
-    if output is not None and not Path(output).absolute().parent.is_dir():
-        raise UsageError(f"--output: no folder {Path(output).absolute().parent}")
-
-
-def _save(report: dict[str, Any], output: str | None) -> None:
-    if output is not None:
-        Path(output).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def _numbers(text: str) -> list[int]:

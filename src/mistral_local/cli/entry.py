@@ -86,6 +86,7 @@ BENCH = Command(
         ("mistral-bench throughput $M7B_DIR", "many requests at once; mistral-bench throughput --help says more"),
         ("mistral-bench serving $M7B_DIR --rate 2", "two requests a second; mistral-bench serving --help says more"),
         ("mistral-bench http $M7B_DIR", "the same over HTTP; mistral-bench http --help says more"),
+        ("mistral-bench gpu", "random weights of the shape of Mistral 7B on a GPU; mistral-bench gpu --help says more"),
     ),
 )
 WORKLOADS = {
@@ -107,6 +108,15 @@ WORKLOADS = {
         examples=(
             ("mistral-bench http", "what HTTP adds to the engine, with the bundled demo checkpoint"),
             ("mistral-bench http --url http://127.0.0.1:8000", "measure a server that runs already"),
+        ),
+    ),
+    "gpu": Command(
+        name="mistral-bench gpu",
+        target="mistral_local.cli.bench_gpu:gpu",
+        examples=(
+            ("mistral-bench gpu --output 7b.json", "start, decode and prefill of the shape of Mistral 7B"),
+            ("mistral-bench gpu --shapes mixtral --cells decode --quantize int4", "what four bits bring to Mixtral"),
+            ("mistral-bench gpu --cells decode:1x1024 --profile", "which kernels one step spends its time in"),
         ),
     ),
 }
