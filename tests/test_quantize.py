@@ -16,7 +16,7 @@ from mistral_local.demo.locate import demo_checkpoint
 from mistral_local.errors import AdapterError, UnsupportedCheckpointError, UsageError, WeightsError
 from mistral_local.generate import generate
 from mistral_local.inspect.quantize import quantize_checkpoint
-from mistral_local.kernels import native
+from mistral_local.kernels import native, packed_linear
 from mistral_local.kernels.quantized import QuantizedWeight, dequantize, expand_scales, quantize, quantized_linears
 from mistral_local.tasks.llm import load
 from mistral_local.transformer import Transformer
@@ -111,6 +111,18 @@ def test_without_compiled_kernels_torch_multiplies(num_rows: int, monkeypatch: p
     expected = quantized_linears(x, [weight])[0]
     monkeypatch.setattr(native, "quantized_kernels", lambda: None)
     torch.testing.assert_close(quantized_linears(x, [weight])[0], expected, rtol=2e-2, atol=0.2)
+
+
+@pytest.mark.parametrize("quant_format", QUANT_FORMATS)
+def test_long_prompts_are_multiplied_in_fp32_where_the_cpu_only_emulates_bf16(
+    quant_format: QuantFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(size, 256, generator=generator).bfloat16() for size in (65, 48))
+    quantized = quantize(weight, quant_format)
+    monkeypatch.setattr(packed_linear, "is_emulated", lambda dtype: True)
+    expected = packed_linear.wide_linear(x, dequantize(quantized, torch.bfloat16))
+    assert torch.equal(quantized_linears(x, [quantized])[0], expected)
 
 
 @pytest.mark.parametrize(

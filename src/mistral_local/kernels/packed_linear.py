@@ -27,6 +27,17 @@ def is_emulated(dtype: torch.dtype) -> bool:
     return False
 
 
+def plain_linear(x: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
+    """x times the transpose of a weight as it is stored; in fp32 where the CPU can only emulate the dtype.
+
+    [T, in], [out, in] -> [T, out], written to `out` if it is given.
+    """
+    if x.is_cpu and x.shape[0] >= WIDE_FROM_ROWS and is_emulated(x.dtype):
+        product = wide_linear(x, weight)
+        return product if out is None else out.copy_(product)
+    return linear(x, weight) if out is None else torch.mm(x, weight.t(), out=out)
+
+
 def wide_linear(x: Tensor, weight: Tensor) -> Tensor:
     """linear(x, weight), multiplied in fp32 and rounded once.
 
@@ -80,7 +91,4 @@ class LinearProduct:
             product = torch.ops.mkldnn._linear_pointwise(x, self._packed, None, "none", [], "")
             return product if out is None else out.copy_(product)
         self._packed = self._packed_from = None
-        if x.is_cpu and x.shape[0] >= WIDE_FROM_ROWS and is_emulated(x.dtype):
-            product = wide_linear(x, weight)
-            return product if out is None else out.copy_(product)
-        return linear(x, weight) if out is None else torch.mm(x, weight.t(), out=out)
+        return plain_linear(x, weight, out)

@@ -11,10 +11,10 @@ from math import gcd
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from mistral_local.config import QuantFormat
 from mistral_local.kernels import native
+from mistral_local.kernels.packed_linear import plain_linear
 
 INT4_GROUP = 128
 """Columns that share a scale in int4."""
@@ -151,7 +151,7 @@ def quantized_products(products: Sequence[tuple[QuantizedWeight, Tensor, Tensor]
     kernels = _compiled(x)
     if kernels is None or any(rows.shape[0] > MAX_ROWS_PACKED for _, rows, _ in products):
         for weight, rows, y in products:
-            y.copy_(linear(rows, _unpacked(weight, rows)))
+            plain_linear(rows, _unpacked(weight, rows), y)
         return
     kernels.multiply_quantized([(w.data, w.scales, rows.contiguous(), y, w.group) for w, rows, y in products])
 
