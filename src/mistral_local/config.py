@@ -46,6 +46,7 @@ class EngineConfig:
             same step; 0 speculates on nothing.  The answer is the same.
         overlap: plan a step while the one before it runs, where no sequence must know its last token first; None does so
             on a GPU.  The answer is the same.
+        graphs: record steps that only decode as CUDA graphs where that is possible, so that one call queues each.
         deterministic: give each request the same tokens and logprobs, to the bit, whatever runs beside it and however
             it is chunked, cached or preempted; steps are kept small for it.
 
@@ -62,6 +63,7 @@ class EngineConfig:
     max_waiting: int | None = None
     max_guesses: int = 0
     overlap: bool | None = None
+    graphs: bool = True
     deterministic: bool = False
 
     def __post_init__(self) -> None:

@@ -79,16 +79,23 @@ class AttentionMetadata:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The packed tokens of one step, without padding.
+    """The packed tokens of one step.
 
     Attributes:
         input_ids, positions: [T] int64 on the model's device.
         attention: who sees what, for each group of layers that shares block tables; one group without a cache.
+        is_padded: whether the last rows may be no tokens.  Such a row sees nothing, and what comes of it is not wanted.
     """
 
     input_ids: Tensor
     positions: Tensor
     attention: tuple[AttentionMetadata, ...]
+    is_padded: bool = False
+
+    def is_token(self) -> Tensor | None:
+        """[T] bool, which rows of a step of single tokens are no padding; None when all are tokens."""
+        paged = self.attention[0].paged
+        return paged.context_lens > 0 if self.is_padded and paged is not None else None
 
 
 def uncached_batch(input_ids: Tensor, seqlens: list[int]) -> Batch:

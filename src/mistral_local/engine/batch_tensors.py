@@ -16,7 +16,7 @@ class BatchTensors:
     """Turns plans into batches.
 
     A batch's tensors are views of memory that is written again by the next call on a GPU, in the order of its stream, and
-    by the call `most_under_way` later on a CPU.
+    by the call `most_under_way` later on a CPU.  On a GPU those of two batches of equal sizes lie at the same place.
 
     Args:
         cache: where keys and values go; it names the device.
@@ -25,6 +25,7 @@ class BatchTensors:
         max_context: most tokens of a sequence.
         most_under_way: steps that may be prepared before a GPU has copied the numbers of the first.
         needs_key_slots: whether attention asks for the slots of every sequence, instead of reading block tables.
+        keeps_place: whether a CPU does as a GPU does.
     """
 
     def __init__(
@@ -36,27 +37,34 @@ class BatchTensors:
         max_context: int,
         most_under_way: int = 2,
         needs_key_slots: bool = True,
+        keeps_place: bool = False,
     ) -> None:
         self._needs_key_slots = needs_key_slots
-        self._block_size, self._device = cache.block_size, cache.device
+        self._block_size, self._device, self._scratch_slot = cache.block_size, cache.device, cache.scratch_slot
         self._num_groups = len(cache.groups.windows)
         on_host, pin = self._device.type == "cpu", self._device.type == "cuda"
         shape = (self._num_groups, max_rows, -(-max_context // self._block_size))
         tables = torch.zeros(shape, dtype=torch.int32, pin_memory=pin)
         self._tables, self._pinned_tables = tables.numpy(), tables
         self._device_tables = tables if on_host else tables.to(self._device)
+        self._copies_tables = not on_host
         self._is_contiguous = np.ones(shape[:2], np.bool_)
         self._max_tokens, self._max_rows = max_tokens, max_rows
         num_numbers = (2 + self._num_groups) * max_tokens + 3 * max_rows + 1
         self._stages = [torch.zeros(num_numbers, dtype=torch.int64, pin_memory=pin) for _ in range(most_under_way)]
-        self._on_device = None if on_host else torch.zeros(num_numbers, dtype=torch.int64, device=self._device)
+        has_copy = keeps_place or not on_host
+        self._on_device = torch.zeros(num_numbers, dtype=torch.int64, device=self._device) if has_copy else None
         self._num_calls = 0
 
-    def batch(self, plan: StepPlan) -> Batch:
-        """The tensors of a step."""
+    def batch(self, plan: StepPlan, num_rows: int | None = None) -> Batch:
+        """The tensors of a step.
+
+        Args:
+            num_rows: of a step of single tokens, so many rows are made; those that are no tokens stand at the end.
+        """
         for part in plan.parts:
             self._note_new_blocks(part)
-        num_tokens, num_seqs = plan.num_tokens, len(plan.parts)
+        num_tokens, num_seqs = (plan.num_tokens, len(plan.parts)) if num_rows is None else (num_rows, num_rows)
         sizes = [num_tokens] * (2 + self._num_groups) + [num_seqs, num_seqs, num_seqs + 1]
         stage = self._stages[self._num_calls % len(self._stages)]
         self._num_calls += 1
@@ -73,7 +81,7 @@ class BatchTensors:
             )
             for group in range(self._num_groups)
         )
-        return Batch(ids, positions, attention)
+        return Batch(ids, positions, attention, is_padded=num_rows is not None)
 
     def _note_new_blocks(self, part: PlannedPart) -> None:
         for group, news in enumerate(part.new_blocks):
@@ -84,7 +92,7 @@ class BatchTensors:
             linked = table[max(0, news.start - 1) : end]  # the new blocks, and the one that they follow
             was_contiguous = news.start == 0 or bool(self._is_contiguous[group, part.row])
             self._is_contiguous[group, part.row] = was_contiguous and bool((np.diff(linked) == 1).all())
-            if self._on_device is not None:
+            if self._copies_tables:
                 new = self._pinned_tables[group, part.row, news.start : end]
                 self._device_tables[group, part.row, news.start : end].copy_(new, non_blocking=True)
 
@@ -97,10 +105,16 @@ class BatchTensors:
             ids[first:last] = part.token_ids
             positions[first:last] = np.arange(part.start, part.end)
             rows[index], context_lens[index], starts[index + 1] = part.row, part.end, last
-        row_of_token = np.repeat(rows, np.diff(starts))
-        block, offset = np.divmod(positions, self._block_size)
+        num_seqs, num_tokens = len(plan.parts), plan.num_tokens
+        row_of_token = np.repeat(rows[:num_seqs], np.diff(starts[: num_seqs + 1]))
+        block, offset = np.divmod(positions[:num_tokens], self._block_size)
         for group, slot_mapping in enumerate(slots):
-            slot_mapping[:] = self._tables[group][row_of_token, block].astype(np.int64) * self._block_size + offset
+            blocks = self._tables[group][row_of_token, block].astype(np.int64)
+            slot_mapping[:num_tokens] = blocks * self._block_size + offset
+            slot_mapping[num_tokens:] = self._scratch_slot
+        for padding in (ids[num_tokens:], positions[num_tokens:], rows[num_seqs:], context_lens[num_seqs:]):
+            padding[:] = 0
+        starts[num_seqs + 1 :] = np.arange(num_tokens + 1, len(ids) + 1)
 
     def _spans(self, plan: StepPlan, group: int) -> tuple[SequenceSpan, ...]:
         spans, start = [], 0

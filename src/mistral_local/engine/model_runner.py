@@ -12,6 +12,7 @@ from torch import Tensor
 from mistral_local.attention.select import select_backend
 from mistral_local.config import EngineConfig
 from mistral_local.engine.batch_tensors import BatchTensors
+from mistral_local.engine.step_graphs import StepGraphs, sizes_of_graphs
 from mistral_local.engine.step_plan import PlannedPart, SampledToken, StepPlan, StepResult
 from mistral_local.kernels.transfer import HostCopy, to_device
 from mistral_local.kvcache.storage import KVCache
@@ -70,6 +71,8 @@ class ModelRunner:
 
     def __init__(self, model: Transformer, cache: KVCache, config: EngineConfig) -> None:
         self.model, self.cache = model, cache
+        sizes = sizes_of_graphs(model, config)
+        self._graphs = StepGraphs(sizes)
         self._tensors = BatchTensors(
             cache,
             max_tokens=config.max_num_batched_tokens,
@@ -77,6 +80,7 @@ class ModelRunner:
             max_context=config.max_context,
             most_under_way=max(2, model.world.place.num_stages),
             needs_key_slots=not select_backend(model.device, model.dtype, model.args.head_dim).reads_block_tables,
+            keeps_place=bool(sizes),
         )
         self._masks = MaskComputer(model.args.vocab_size, model.device)
         self._num_decode_steps = 0
@@ -96,9 +100,13 @@ class ModelRunner:
 
     def _begin(self, plan: StepPlan, rows: list[SamplingRow]) -> PendingStep:
         self._pack_weights_in_time(plan)
-        batch = self._tensors.batch(plan)
+        num_rows = self._graphs.num_rows(plan)
+        batch = self._tensors.batch(plan, num_rows)
         self._fill_in_awaited(plan, batch.input_ids)
-        return self._finish(plan, self.model.hidden(batch, self.cache), rows)
+        if num_rows is None:
+            return self._finish(plan, self.model.hidden(batch, self.cache), rows)
+        logits = self._graphs.logits(self.model, self.cache, batch)[: len(plan.parts)]
+        return PendingStep(plan, self._choose(logits, rows), [[] for _ in plan.parts], [None for _ in plan.parts])
 
     def _finish(self, plan: StepPlan, hidden: Tensor, rows: list[SamplingRow]) -> PendingStep:
         """[T, dim] hidden states of a step -> what is wanted of them."""
@@ -137,7 +145,10 @@ class ModelRunner:
 
     def _sample(self, hidden: Tensor, rows: list[SamplingRow]) -> Sampled:
         """[S, dim] hidden states -> what follows each."""
-        logits = self.model.logits(hidden)
+        return self._choose(self.model.logits(hidden), rows)
+
+    def _choose(self, logits: Tensor, rows: list[SamplingRow]) -> Sampled:
+        """[S, vocab] logits -> what follows each."""
         # A GPU has still to compute the logits: the masks are made meanwhile.
         masks = self._masks.compute([row.grammar for row in rows])
         return sample(logits, rows, masks)

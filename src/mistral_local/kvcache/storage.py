@@ -37,6 +37,7 @@ class KVCache:
     """The KV cache of a model: one LayerCache per layer.
 
     Layers of different groups that stand at the same place in their groups share memory: a block belongs to one group.
+    Behind the last block lies one that nobody is given and nobody reads: what padding writes goes to `scratch_slot` in it.
     """
 
     def __init__(
@@ -51,7 +52,8 @@ class KVCache:
         device: torch.device,
     ) -> None:
         self.groups, self.num_blocks, self.block_size, self.device = groups, num_blocks, block_size, device
-        shape = (num_blocks * block_size, n_kv_heads, head_dim)
+        self.scratch_slot = num_blocks * block_size
+        shape = (self.scratch_slot + block_size, n_kv_heads, head_dim)
         self._memory = [
             (torch.empty(shape, dtype=dtype, device=device), torch.empty(shape, dtype=dtype, device=device))
             for _ in range(groups.layers_per_group)

@@ -190,6 +190,11 @@ class ModelBase(nn.Module):
             self._weights_version += 1
         return self._weights_version
 
+    @property
+    def known_weights_version(self) -> int:
+        """weights_version() as it was last found; nothing is looked at."""
+        return self._weights_version
+
     def load_lora(self, path: str | Path, scaling: float = 2.0) -> None:
         """Merge a native LoRA file into the weights: W += scaling * B @ A (arXiv:2106.09685).
 

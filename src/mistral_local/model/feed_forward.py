@@ -16,6 +16,6 @@ class FeedForward(nn.Module):
         self.w2 = Linear(args.hidden_dim, args.dim)
         self.w3 = Linear(args.dim, args.hidden_dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[T, dim] -> [T, dim]."""
+    def forward(self, x: Tensor, is_token: Tensor | None = None) -> Tensor:
+        """[T, dim] -> [T, dim]; nothing is wanted of rows that are no tokens, and they cost nothing here."""
         return self.w2(swiglu(*linears(x, self.w1, self.w3)))

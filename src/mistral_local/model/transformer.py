@@ -41,10 +41,11 @@ class TransformerBlock(nn.Module):
         backend: AttentionBackend,
         cache: LayerCache | None,
         metadata: AttentionMetadata,
+        is_token: Tensor | None = None,
     ) -> Tensor:
-        """[T, dim] -> [T, dim]."""
+        """[T, dim] -> [T, dim]; is_token as in Batch."""
         x = x + self.attention(self.attention_norm(x), rotation, backend=backend, cache=cache, metadata=metadata)
-        return x + self.feed_forward(self.ffn_norm(x))
+        return x + self.feed_forward(self.ffn_norm(x), is_token)
 
 
 class Transformer(ModelBase):
@@ -91,11 +92,12 @@ class Transformer(ModelBase):
         """
         backend = select_backend(self.device, self.dtype, self.args.head_dim)
         rotation = rotations(batch.positions, self.args.head_dim, self.args.theta)
+        is_token = batch.is_token()
         x = self.tok_embeddings(batch.input_ids)
         for index, layer in enumerate(self.layers):
             layer_cache = None if cache is None else cache.layers[index]
             metadata = batch.attention[0 if layer_cache is None else layer_cache.group]
-            x = layer(x, rotation, backend=backend, cache=layer_cache, metadata=metadata)
+            x = layer(x, rotation, backend=backend, cache=layer_cache, metadata=metadata, is_token=is_token)
         return self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -113,6 +115,11 @@ class Transformer(ModelBase):
     def has_compiled_kernels(self, num_tokens: int) -> bool:
         """Whether a step of so many tokens is run by kernels compiled for this CPU, which read weights as stored."""
         return num_tokens <= native.MAX_ROWS and not native.reasons_against_native(self.device, self.dtype)
+
+    def waits_for_host(self, num_tokens: int) -> bool:
+        """Whether the host must know numbers of the device to go on in a step of so many tokens."""
+        mixtures = [module for module in self.modules() if isinstance(module, MoeFeedForward)]
+        return any(mixture.waits_for_host(num_tokens) for mixture in mixtures)
 
     MAX_BATCH_INVARIANT_TOKENS = native.MAX_ROWS
 
