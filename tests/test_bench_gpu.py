@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,12 +24,15 @@ from mistral_local.bench.random_model import random_model
 from mistral_local.bench.shapes import SHAPES
 from mistral_local.bench.step_profile import KernelTime, kernel_times
 from mistral_local.bench.stopwatch import Stopwatch
+from mistral_local.cli.argv import check_arguments
 from mistral_local.cli.bench_gpu import gpu
+from mistral_local.cli.command import flags_of
 from mistral_local.config import QUANT_FORMATS, QuantFormat
 from mistral_local.engine import kv_memory
 from mistral_local.errors import MistralLocalError, OutOfMemoryError, UsageError
 
 CEILINGS = Ceilings(read_bytes_per_s=4.3e12, flops=790e12)
+SCRIPT = Path(__file__).parent.parent / "scripts" / "bench_gpu.sh"
 CPU = torch.device("cpu")
 INT4_ITEMSIZE = 4.25 / 8
 
@@ -305,3 +311,42 @@ def test_the_backend_that_is_named_is_the_first_without_a_reason_against_it() ->
     reasons = reasons_against(CPU, torch.bfloat16, 64)
     able = [name for name, why in reasons.items() if not why]
     assert select_backend(CPU, torch.bfloat16, 64).name == (able[0] if able else "sdpa")
+
+
+def test_the_script_for_a_gpu_runs_commands_that_there_are(tmp_path: Path) -> None:
+    python, log = tmp_path / "python", tmp_path / "log"
+    python.write_text(f'#!/bin/sh\nshift 2\necho "${{MISTRAL_LOCAL_TRITON:-0}} $*" >> {log}\n')
+    python.chmod(0o755)
+    environment = os.environ | {"PYTHON": str(python), "RESULTS": str(tmp_path)}
+    environment.pop("MISTRAL_LOCAL_TRITON", None)
+    done = subprocess.run([SCRIPT], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    tests, *commands = [line.split() for line in log.read_text().splitlines()]
+    assert tests == ["0", "-m", "gpu"]
+    names = []
+    for triton, command, *arguments in commands:
+        assert command == "gpu"
+        given = check_arguments(arguments, flags_of(gpu), {})
+        parse_cells(given.get("cells", "decode"))
+        assert given["shapes"] in SHAPES
+        assert given.get("quantize") in (None, *QUANT_FORMATS)
+        name = Path(given["output"]).stem
+        assert (triton == "1") == (name not in ("gpu-7b", "gpu-mixtral"))
+        names.append(name)
+    assert names[:3] == ["gpu-7b", "gpu-7b-triton", "gpu-mixtral-triton"]
+    assert len(set(names)) == len(names)
+
+
+def test_a_step_that_fails_does_not_stop_the_next(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHON": "false", "RESULTS": str(tmp_path)}
+    done = subprocess.run([SCRIPT, "nemo", "8b", "7b"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == ["== nemo", "== 8b", "== 7b"]
+    assert done.stderr.splitlines()[-1] == "bench_gpu.sh: failed: nemo 8b 7b"
+
+
+def test_shellcheck_is_content() -> None:
+    shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    assert shellcheck, "it comes with the dev extra"
+    done = subprocess.run([shellcheck, SCRIPT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
