@@ -15,12 +15,15 @@ from mistral_local.attention.sdpa import SdpaBackend
 from mistral_local.attention.select import reasons_against_xformers, select_backend
 from mistral_local.attention.xformers import XformersBackend
 from mistral_local.cli.bench_gpu import gpu
-from mistral_local.config import QUANT_FORMATS, QuantFormat
+from mistral_local.config import QUANT_FORMATS, EngineConfig, QuantFormat
+from mistral_local.engine.engine import Engine
+from mistral_local.engine.step_graphs import sizes_of_graphs
 from mistral_local.generate import generate
 from mistral_local.kernels.grouped_linear import grouped_linear, grouped_linear_by_loop, grouped_linear_by_mask
 from mistral_local.kernels.quantized import QuantizedWeight, dequantize, quantize
 from mistral_local.kernels.triton import SWITCH
 from mistral_local.kvcache.storage import LayerCache
+from mistral_local.sampling.params import SamplingParams
 from mistral_local.transformer import Transformer
 
 pytestmark = [
@@ -178,6 +181,39 @@ def test_triton_gives_the_answers_of_torch(
     assert found == expected
     for ours, theirs in zip(logprobs, expected_logprobs, strict=True):
         assert torch.allclose(torch.tensor(ours), torch.tensor(theirs), atol=1e-3)
+
+
+@triton_serves
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("quant_format", [None, *QUANT_FORMATS])
+def test_recorded_steps_answer_as_others_do(
+    kind: str, quant_format: QuantFormat | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches that shrink from 6 to 1, so that most are padded; the second call replays what the first has recorded."""
+    monkeypatch.setenv(SWITCH, "1")
+    select_backend.cache_clear()
+    folder = write_checkpoint(tmp_path, dim=64, head_dim=16, hidden_dim=128, **KINDS[kind])  # type: ignore[arg-type]
+    model = Transformer.from_folder(folder, max_batch_size=6, device=CUDA, dtype=torch.bfloat16)
+    if quant_format is not None:
+        model.quantize(quant_format)
+    prompts = [list(range(5, 8 + row)) for row in range(6)]
+    params = [
+        SamplingParams(max_tokens=6 + 3 * row, temperature=0.8 * (row % 2), seed=row, logprobs=True) for row in range(6)
+    ]
+    answers = []
+    for graphs in (False, True, True):
+        engine = Engine(model, EngineConfig(max_num_seqs=6, max_context=64, graphs=graphs))
+        assert bool(sizes_of_graphs(model, engine.config)) == graphs
+        answers.append(engine.generate(prompts, params))
+        if graphs:
+            answers.append(engine.generate(prompts, params))
+    select_backend.cache_clear()
+    expected, *others = answers
+    for found in others:
+        for ours, theirs in zip(found, expected, strict=True):
+            difference = (torch.tensor(ours.logprobs[:6]) - torch.tensor(theirs.logprobs[:6])).abs()
+            assert difference.median() < 0.05  # a padded batch may be multiplied by another kernel
+    assert [sequence.new_tokens for sequence in others[1]] == [sequence.new_tokens for sequence in others[3]]
 
 
 @pytest.mark.parametrize("shape", ["tiny", "tiny-moe"])

@@ -29,6 +29,7 @@ from mistral_local.engine import step_graphs
 from mistral_local.engine.engine import Engine
 from mistral_local.engine.sequence import Sequence
 from mistral_local.engine.step_graphs import SIZES, reasons_against_step_graphs, sizes_of_graphs
+from mistral_local.generate import generate
 from mistral_local.kernels.triton import SWITCH
 from mistral_local.kvcache.storage import LayerCache
 from mistral_local.model import moe
@@ -184,6 +185,22 @@ def test_replaced_weights_are_recorded_anew(tmp_path: Path) -> None:
     found = kept.generate([[5, 6, 7]], params)
     assert found[0].logprobs != pytest.approx(before[0].logprobs, abs=1e-5)
     assert_equal(found, engine(model, graphs=False).generate([[5, 6, 7]], params))
+
+
+def test_the_next_call_replays_what_the_last_one_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded: list[int] = []
+    record = Recorder.record
+
+    def noting(self: Recorder, run: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        recorded.append(1)
+        return record(self, run)
+
+    monkeypatch.setattr(Recorder, "record", noting)
+    model = load(tmp_path)
+    first = generate([[5, 6, 7]], model, max_tokens=6, temperature=0.0)
+    assert len(recorded) == 1
+    assert generate([[5, 6, 7]], model, max_tokens=6, temperature=0.0) == first
+    assert len(recorded) == 1
 
 
 def test_what_cannot_be_recorded_runs_as_ever(

@@ -12,7 +12,6 @@ from mistral_local.engine.model_runner import PendingStep
 from mistral_local.engine.rank_messages import OpenEngine, PlanCache, RankMemory, RunStep, StepAnswer, TellMemory
 from mistral_local.engine.sharded_runner import ShardedRunner, choosing_of
 from mistral_local.engine.step_plan import StepPlan, StepResult
-from mistral_local.kvcache.storage import KVCache
 from mistral_local.model.transformer import Transformer
 from mistral_local.parallel.world import World
 from mistral_local.sampling.grammar.masks import MaskComputer
@@ -42,9 +41,9 @@ class RemoteStep:
 class DriverRunner:
     """Runs every step on all ranks."""
 
-    def __init__(self, model: Transformer, cache: KVCache, config: EngineConfig) -> None:
+    def __init__(self, model: Transformer, kv: KVMemory, config: EngineConfig) -> None:
         self._world = model.world
-        self._own = ShardedRunner(model, cache, config)
+        self._own = ShardedRunner(model, kv, config)
         self._masks = MaskComputer(model.args.vocab_size, model.device)
         self._numbers = count()
 
@@ -78,7 +77,7 @@ def open_driver(model: Transformer, config: EngineConfig, kept: KVMemory | None)
     num_blocks = min(num_kept or plan_blocks(model, config), *theirs)
     world.tell_all(OpenEngine(config, num_blocks))
     kv = KVMemory.allocate(model, config, num_blocks=num_blocks) if kept is None else kept
-    return kv, DriverRunner(model, kv.cache, config)
+    return kv, DriverRunner(model, kv, config)
 
 
 def ask_memory(world: World) -> list[RankMemory]:

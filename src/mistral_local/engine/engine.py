@@ -66,7 +66,7 @@ class Engine:
         self._runner: ModelRunner | DriverRunner
         if model.world.size == 1:
             self.kv = KVMemory.allocate(model, config) if kv is None else kv
-            self._runner = ModelRunner(model, self.kv.cache, config)
+            self._runner = ModelRunner(model, self.kv, config)
         else:
             self.kv, self._runner = open_driver(model, config, kv)
         self.scheduler = Scheduler(config, self.kv.books(config), num_stages)

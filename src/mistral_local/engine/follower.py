@@ -26,7 +26,6 @@ from mistral_local.engine.rank_messages import (
 )
 from mistral_local.engine.sharded_runner import ShardedRunner
 from mistral_local.errors import MistralLocalError, RankLostError
-from mistral_local.kvcache.storage import KVCache
 from mistral_local.model.transformer import Transformer
 from mistral_local.parallel.line import Goodbye
 
@@ -70,22 +69,22 @@ class Follower:
                     self._model.kept_kv = None
                 return num_kept or plan_blocks(self._model, config)
             case OpenEngine(config, num_blocks):
-                self._runner = ShardedRunner(self._model, self._cache(config, num_blocks), config)
+                self._runner = ShardedRunner(self._model, self._memory(config, num_blocks), config)
             case TellMemory():
                 return memory_of(self._model)
             case _:
                 raise TypeError(f"rank 0 sent {type(message).__name__}")
         return None
 
-    def _cache(self, config: EngineConfig, num_blocks: int) -> KVCache:
+    def _memory(self, config: EngineConfig, num_blocks: int) -> KVMemory:
         """That of the engine before, if it is of this size and kind, or a new one."""
         kept = self._kv
         if kept is not None and kept.pool.num_blocks == num_blocks and kept.suits(self._model, config):
-            return kept.cache
+            return kept
         self._model.kept_kv = kept = None  # it goes before the new one comes
         kv = KVMemory.allocate(self._model, config, num_blocks=num_blocks)
         self._model.kept_kv = kv
-        return kv.cache
+        return kv
 
     def _run(self, step: RunStep) -> StepAnswer | None:
         assert self._runner is not None, "an engine is opened first"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from mistral_local.config import EngineConfig
+from mistral_local.engine.runner_memory import RunnerMemory
 from mistral_local.errors import OutOfMemoryError
 from mistral_local.kvcache.block_pool import BlockPool
 from mistral_local.kvcache.books import KVBooks, most_blocks_of
@@ -28,6 +29,7 @@ class KVMemory:
 
     pool: BlockPool
     cache: KVCache
+    _of_runners: dict[EngineConfig, RunnerMemory] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def allocate(cls, model: Transformer, config: EngineConfig, *, num_blocks: int | None = None) -> KVMemory:
@@ -65,6 +67,13 @@ class KVMemory:
             block_size=config.block_size,
             max_step_tokens=config.max_num_batched_tokens,
         )
+
+    def runner_memory(self, model: Transformer, config: EngineConfig) -> RunnerMemory:
+        """What the runners of a configuration share, one after the other; that of the last configuration is kept."""
+        if config not in self._of_runners:
+            self._of_runners.clear()
+            self._of_runners[config] = RunnerMemory.allocate(model, self.cache, config)
+        return self._of_runners[config]
 
     def suits(self, model: Transformer, config: EngineConfig) -> bool:
         """Whether an engine of this model and configuration can use it and would gain nothing by more."""

@@ -9,13 +9,10 @@ from itertools import accumulate, islice
 import torch
 from torch import Tensor
 
-from mistral_local.attention.select import select_backend
 from mistral_local.config import EngineConfig
-from mistral_local.engine.batch_tensors import BatchTensors
-from mistral_local.engine.step_graphs import StepGraphs, sizes_of_graphs
+from mistral_local.engine.kv_memory import KVMemory
 from mistral_local.engine.step_plan import PlannedPart, SampledToken, StepPlan, StepResult
 from mistral_local.kernels.transfer import HostCopy, to_device
-from mistral_local.kvcache.storage import KVCache
 from mistral_local.model.transformer import Transformer
 from mistral_local.sampling.grammar.masks import MaskComputer
 from mistral_local.sampling.params import Pooling
@@ -69,19 +66,10 @@ class PendingStep:
 class ModelRunner:
     """Owns the model, its KV cache and the tensors of a step; knows no sequence but by its row."""
 
-    def __init__(self, model: Transformer, cache: KVCache, config: EngineConfig) -> None:
-        self.model, self.cache = model, cache
-        sizes = sizes_of_graphs(model, config)
-        self._graphs = StepGraphs(sizes)
-        self._tensors = BatchTensors(
-            cache,
-            max_tokens=config.max_num_batched_tokens,
-            max_rows=config.max_num_seqs,
-            max_context=config.max_context,
-            most_under_way=max(2, model.world.place.num_stages),
-            needs_key_slots=not select_backend(model.device, model.dtype, model.args.head_dim).reads_block_tables,
-            keeps_place=bool(sizes),
-        )
+    def __init__(self, model: Transformer, kv: KVMemory, config: EngineConfig) -> None:
+        self.model, self.cache = model, kv.cache
+        memory = kv.runner_memory(model, config)
+        self._tensors, self._graphs = memory.tensors, memory.graphs
         self._masks = MaskComputer(model.args.vocab_size, model.device)
         self._num_decode_steps = 0
         self._uses_one_thread = runs_on_one_thread(model)

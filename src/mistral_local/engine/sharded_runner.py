@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from mistral_local.config import EngineConfig
+from mistral_local.engine.kv_memory import KVMemory
 from mistral_local.engine.model_runner import ModelRunner, PendingStep
 from mistral_local.engine.rank_messages import Choosing
 from mistral_local.engine.step_plan import StepPlan
-from mistral_local.kvcache.storage import KVCache
 from mistral_local.model.parallelize import ShardedOutput
 from mistral_local.model.transformer import Transformer
 from mistral_local.sampling.grammar.masks import TokenMasks
@@ -24,8 +24,8 @@ class ShardedRunner(ModelRunner):
     rows of logits are needed.
     """
 
-    def __init__(self, model: Transformer, cache: KVCache, config: EngineConfig) -> None:
-        super().__init__(model, cache, config)
+    def __init__(self, model: Transformer, kv: KVMemory, config: EngineConfig) -> None:
+        super().__init__(model, kv, config)
         assert isinstance(model.output, ShardedOutput)
         self._output, self._world = model.output, model.world
         self._choosing = Choosing(is_argmax=True, wants_logprobs=False)
