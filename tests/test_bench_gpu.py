@@ -144,6 +144,7 @@ def test_a_run_measures_every_cell_twice_and_says_under_what(
     assert "## tiny-moe, int4 weights, bfloat16 on" in shown
     assert "| decode:3x8 |" in shown
     assert "MISTRAL_LOCAL_TRITON=1 is not set" in shown
+    assert "against graphs of decode steps: graphs of kernels are recorded on CUDA only" in shown
     assert "| rest" in shown
 
 

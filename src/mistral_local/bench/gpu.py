@@ -20,8 +20,9 @@ from mistral_local.bench.measure import Speed, decode_speed, measure_prefill
 from mistral_local.bench.random_model import random_model
 from mistral_local.bench.step_profile import profile_step
 from mistral_local.bench.stopwatch import NoTimeError, Stopwatch, TimeLimit
-from mistral_local.config import QuantFormat
+from mistral_local.config import EngineConfig, QuantFormat
 from mistral_local.engine.follower import memory_of
+from mistral_local.engine.step_graphs import reasons_against_step_graphs
 from mistral_local.errors import OutOfMemoryError
 from mistral_local.kernels.triton import reasons_against_triton
 from mistral_local.memory import is_out_of_memory
@@ -92,7 +93,9 @@ class GpuBench:
         report["build_s"] = now(self.device) - start
         report["conditions"] = conditions_of(shape, model) | backends_of(model)
         report["weights_bytes"] = memory_of(model).weights
-        for cell in self.cells:
+        if Cell("start") not in self.cells:
+            self._attempt(partial(measure_start, model))  # the first answer may replace weights, which drops graphs
+        for cell in sorted(self.cells, key=lambda cell: cell.kind != "start"):
             self.note(f"{shape}: {cell.name}")
             figures = self._attempt(partial(self._measure, model, ceilings, cell))
             report["cells"][cell.name] = {"missing": figures} if isinstance(figures, str) else figures
@@ -147,12 +150,13 @@ def _figures(speed: Speed, *, tokens_per_run: int) -> dict[str, Any]:
 
 
 def backends_of(model: Transformer) -> dict[str, Any]:
-    """What computes the model's attention, and why others do not."""
+    """What computes the model's attention and why others do not, and why not Triton's products and graphs of steps."""
     device, dtype, head_dim = model.device, model.dtype, model.args.head_dim
     return {
         "attention": select_backend(device, dtype, head_dim).name,
         "not_attention": reasons_against(device, dtype, head_dim),
         "not_triton": reasons_against_triton(device),
+        "not_graphs": reasons_against_step_graphs(model, EngineConfig(max_num_seqs=1, max_context=1)),
     }
 
 

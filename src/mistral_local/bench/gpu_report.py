@@ -40,11 +40,12 @@ def _conditions(shape: dict[str, Any], report: dict[str, Any]) -> list[str]:
         conditions["date"],
     ]
     products = "; ".join(conditions["not_triton"]) or "none, they serve"
+    graphs = "; ".join(conditions["not_graphs"]) or "none, they are recorded"
     return [
         f"{limits}  Random weights of {shape['weights_bytes'] / 1e9:,.1f} GB, made in {shape['build_s']:.1f} s; "
         f"peak {shape.get('peak_bytes', 0) / 1e9:,.1f} GB.  {', '.join(versions)}.",
         f"Attention: {conditions['attention']} ({' / '.join(against) or 'the first choice'}).  "
-        f"Reasons against Triton's products: {products}.",
+        f"Reasons against Triton's products: {products}; against graphs of decode steps: {graphs}.",
     ]
 
 
