@@ -16,7 +16,7 @@ import torch
 import transformers
 
 from mistral_local.bench.load import Request, Workload, measure_load
-from mistral_local.bench.report import cpu_name
+from mistral_local.bench.conditions import cpu_name
 from mistral_local.transformer import Transformer
 
 STATIC_BATCH = 8
