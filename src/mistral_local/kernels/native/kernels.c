@@ -281,6 +281,24 @@ typedef struct {
     f32s low, high; /* some columns of a first half, and those HALF further on */
 } Pair;
 
+/* As an IEEE half, whose exponent is biased by 15 and not 7, a code is 2^-8 of what it stands for; its NaN is no NaN. */
+#if defined(__AVX512F__)
+static inline f32s float_from_e4m3(const uint8_t *from) {
+    __m256i halves = _mm256_slli_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)from)), 7);
+    const __m256i nan = _mm256_set1_epi16(0x3f80);
+    halves = _mm256_and_si256(halves, _mm256_set1_epi16((short)0xbf80)); /* the sign was spread */
+    halves = _mm256_or_si256(halves, _mm256_cmpeq_epi16(_mm256_and_si256(halves, nan), nan));
+    return (f32s)_mm512_cvtph_ps(halves) * 0x1p8f;
+}
+#elif defined(__AVX2__) && defined(__F16C__)
+static inline f32s float_from_e4m3(const uint8_t *from) {
+    __m128i halves = _mm_slli_epi16(_mm_cvtepi8_epi16(_mm_loadl_epi64((const __m128i *)from)), 7);
+    const __m128i nan = _mm_set1_epi16(0x3f80);
+    halves = _mm_and_si128(halves, _mm_set1_epi16((short)0xbf80)); /* the sign was spread */
+    halves = _mm_or_si128(halves, _mm_cmpeq_epi16(_mm_and_si128(halves, nan), nan));
+    return (f32s)_mm256_cvtph_ps(halves) * 0x1p8f;
+}
+#else
 static inline f32s float_from_e4m3(const uint8_t *from) {
     u32s bits = (u32s)widen_unsigned(from), magnitude = bits & 0x7f;
     u32s normal = (magnitude << 20) + (120u << 23); /* the exponent's bias is 7 there and 127 here */
@@ -288,6 +306,7 @@ static inline f32s float_from_e4m3(const uint8_t *from) {
     u32s is_tiny = (u32s)(magnitude < 8), nan = (u32s)(magnitude == 0x7f) & 0x7fc00000;
     return (f32s)((is_tiny & tiny) | (~is_tiny & normal) | nan | (bits & 0x80) << 24);
 }
+#endif
 
 /* LANES columns from `at` on, which is in a first half */
 static inline __attribute__((always_inline)) Pair unpack(const int format, const uint8_t *row, i64 at) {
