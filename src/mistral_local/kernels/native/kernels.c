@@ -287,7 +287,8 @@ static inline f32s float_from_e4m3(const uint8_t *from) {
     __m256i halves = _mm256_slli_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)from)), 7);
     const __m256i nan = _mm256_set1_epi16(0x3f80);
     halves = _mm256_and_si256(halves, _mm256_set1_epi16((short)0xbf80)); /* the sign was spread */
-    halves = _mm256_or_si256(halves, _mm256_cmpeq_epi16(_mm256_and_si256(halves, nan), nan));
+    __m256i is_nan = _mm256_cmpeq_epi16(_mm256_and_si256(halves, nan), nan);
+    halves = _mm256_or_si256(halves, _mm256_and_si256(is_nan, _mm256_set1_epi16(0x4000)));
     return (f32s)_mm512_cvtph_ps(halves) * 0x1p8f;
 }
 #elif defined(__AVX2__) && defined(__F16C__)
@@ -295,7 +296,8 @@ static inline f32s float_from_e4m3(const uint8_t *from) {
     __m128i halves = _mm_slli_epi16(_mm_cvtepi8_epi16(_mm_loadl_epi64((const __m128i *)from)), 7);
     const __m128i nan = _mm_set1_epi16(0x3f80);
     halves = _mm_and_si128(halves, _mm_set1_epi16((short)0xbf80)); /* the sign was spread */
-    halves = _mm_or_si128(halves, _mm_cmpeq_epi16(_mm_and_si128(halves, nan), nan));
+    __m128i is_nan = _mm_cmpeq_epi16(_mm_and_si128(halves, nan), nan);
+    halves = _mm_or_si128(halves, _mm_and_si128(is_nan, _mm_set1_epi16(0x4000))); /* all of the exponent */
     return (f32s)_mm256_cvtph_ps(halves) * 0x1p8f;
 }
 #else
