@@ -16,7 +16,7 @@ ALLOWED = {
     "config": set(),
     "memory": set(),
     "kernels": set(),
-    "kvcache": set(),
+    "kvcache": {"kernels"},
     "parallel": {"memory"},
     "attention": {"kernels", "kvcache"},
     "weights": {"kernels", "memory", "parallel"},

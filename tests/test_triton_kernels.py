@@ -4,6 +4,7 @@ bfloat16 is not among the dtypes of products: the interpreter multiplies its bit
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,15 @@ from torch import Tensor
 from mistral_local.attention.batch import AttentionMetadata, PagedTables, SequenceSpan
 from mistral_local.attention.sdpa import SdpaBackend
 from mistral_local.attention.select import select_backend
-from mistral_local.config import EngineConfig
+from mistral_local.attention.triton import TritonBackend
+from mistral_local.config import KV_DTYPES, EngineConfig, KVDtype
 from mistral_local.engine.engine import Engine
 from mistral_local.engine.sequence import Sequence
 from mistral_local.kernels.rms_norm import rms_norm_by_torch
 from mistral_local.kernels.rotate import rotate_by_torch
 from mistral_local.kernels.swiglu import swiglu_by_torch
 from mistral_local.kernels.triton import SWITCH, reasons_against_triton
-from mistral_local.kvcache.storage import LayerCache
+from mistral_local.kvcache.storage import FP8, LayerCache
 from mistral_local.model.rope import rotations
 from mistral_local.sampling.params import SamplingParams
 from mistral_local.transformer import Transformer
@@ -31,10 +33,20 @@ if os.environ.get("TRITON_INTERPRET") != "1":
 
 pytest.importorskip("triton")
 
+import triton
+import triton.language as tl
+
 from mistral_local.kernels.triton import elementwise, paged_attention
+from mistral_local.kernels.triton.e4m3 import narrow_to_e4m3
 
 BLOCK = 4
 DTYPES = [torch.float32, torch.float16]
+
+
+@triton.jit
+def _narrow(numbers, codes, num, BLOCK: tl.constexpr):  # noqa: N803
+    i = tl.arange(0, BLOCK)
+    tl.store(codes + i, narrow_to_e4m3(tl.load(numbers + i, mask=i < num, other=0.0)), mask=i < num)
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -113,6 +125,59 @@ def test_paged_attention_is_that_of_sdpa(
     torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("window", "num_splits"), [(None, 1), (70, 4)])
+def test_attention_over_fp8_is_that_of_sdpa(
+    window: int | None, num_splits: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paged_attention, "splits", lambda *_: num_splits)
+    plain, metadata, num_tokens = scene([(100, 20), (90, 1), (20, 3)], kv_heads=2, head_dim=16, dtype=dtype)
+    cache = LayerCache(*(torch.empty(plain.k.shape, dtype=FP8) for _ in "kv"))
+    sizes = normal(len(plain.k), seed=7).exp()[:, None, None].to(dtype)  # every scale is another
+    cache.write(plain.k * sizes, plain.v * sizes, torch.arange(len(plain.k)))
+    q = normal(num_tokens, 6, 16, seed=4, dtype=dtype)
+    nothing = torch.empty(num_tokens, 2, 16)
+    expected = SdpaBackend().attend(q.float(), nothing, nothing, cache=cache, metadata=metadata, window=window)
+    tolerance = 1e-5 if dtype == torch.float32 else 5e-3
+    nothing_new = replace(metadata, slot_mapping=torch.empty(0, dtype=torch.int64))
+    found = TritonBackend().attend(q, nothing[:0], nothing[:0], cache=cache, metadata=nothing_new, window=window)
+    torch.testing.assert_close(found.float(), expected, atol=tolerance, rtol=tolerance)
+
+
+def test_every_number_becomes_the_nearest_of_fp8() -> None:
+    codes = torch.arange(256, dtype=torch.uint8).view(FP8).float()
+    codes = codes[codes.isfinite()]
+    between = (codes[:, None] + codes[None, :]).flatten() / 2  # among them every tie
+    numbers = torch.cat([codes, between, between * (1 + 1e-6), between * (1 - 1e-6), normal(5000) * 100])
+    numbers = torch.cat([numbers, normal(5000, seed=1) / 100, torch.tensor([1e-30, -1e-30, 1e-45])]).clamp(-448, 448)
+    found = torch.empty(len(numbers), dtype=torch.uint8)
+    _narrow[(1,)](numbers, found, len(numbers), BLOCK=triton.next_power_of_2(len(numbers)))
+    expected = numbers.to(FP8)
+    assert torch.equal(found.view(FP8).float(), expected.float())
+    assert torch.equal(found & 0x80, expected.view(torch.uint8) & 0x80)
+
+
+def test_rotating_and_storing_in_fp8_is_its_twin() -> None:
+    for dtype, head_dim in ((torch.float32, 24), (torch.float16, 16), (torch.bfloat16, 16)):
+        q, k, v = (normal(5, heads, head_dim, seed=heads, dtype=dtype) for heads in (6, 2, 3))
+        v = v[:, :2].contiguous()
+        v[3, 1], v[2, 0, 5] = 0, torch.nan
+        rotation = rotations(torch.tensor([0, 7, 100, 3, 4000]), head_dim, 1e6)
+        slots = torch.tensor([9, 0, 4, 3, 7])
+        found, expected = (LayerCache(*(torch.empty(12, 2, head_dim, dtype=FP8) for _ in "kv")) for _ in range(2))
+        expected.write(rotate_by_torch(k, rotation), v, slots)
+        scales = {"k_scales": found.k_scales, "v_scales": found.v_scales}
+        elementwise.rotate_and_store_(q, k, v, rotation, found.k, found.v, slots, **scales)
+        for numbers, wanted in zip(found.read(slots, torch.float32), expected.read(slots, torch.float32), strict=True):
+            assert wanted.isnan().sum() <= head_dim
+            # Rotation may end in another last bit, which may be rounded to the neighbour.
+            torch.testing.assert_close(numbers, wanted, atol=1e-2, rtol=0.13, equal_nan=True)
+            same = (numbers == wanted) | wanted.isnan()
+            assert (
+                dtype == torch.bfloat16 or same.float().mean() > 0.85
+            )  # the interpreter cuts what bfloat16 cannot hold
+
+
 def test_what_a_window_has_left_is_not_read() -> None:
     cache, metadata, _ = scene([(90, 1)], kv_heads=2, head_dim=16, dtype=torch.float32)
     q, nothing = normal(1, 4, 16, seed=4), torch.empty(1, 2, 16)
@@ -171,12 +236,17 @@ def test_rotating_and_storing_are_their_twins(head_dim: int, dtype: torch.dtype)
         torch.testing.assert_close(found, wanted, atol=tolerance, rtol=tolerance)
 
 
-def test_a_model_runs_on_these_kernels_from_prompt_to_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
+def test_a_model_runs_on_these_kernels_from_prompt_to_answer(
+    kv_dtype: KVDtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Chunked prompts, shared beginnings and mixed windows, through the engine's own tensors."""
     model = Transformer.from_folder(write_checkpoint(tmp_path, head_dim=16, sliding_window=[None, 6]))
     shared = list(range(2, 12))
     prompts = [[*shared, 20], [*shared, 21, 22, 23], [5]]
-    config = EngineConfig(max_num_seqs=2, max_context=64, block_size=4, max_prefill_chunk=5, overlap=True)
+    config = EngineConfig(
+        max_num_seqs=2, max_context=64, block_size=4, max_prefill_chunk=5, overlap=True, kv_dtype=kv_dtype
+    )
     params = [SamplingParams(max_tokens=5, logprobs=True)] * len(prompts)
 
     def answers() -> list[Sequence]:

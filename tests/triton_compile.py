@@ -100,17 +100,21 @@ def compile_experts() -> None:
 
 def compile_attention() -> None:
     """Prompts and single tokens of Mistral 7B, and of Small 24B with a window."""
-    for heads, num_seqs, query_len, window in (
-        (32, 1, 1, None),
-        (32, 64, 1, None),
-        (32, 1, 2048, None),
-        (32, 8, 1, 4096),
+    for heads, num_seqs, query_len, window, cached in (
+        (32, 1, 1, None, torch.bfloat16),
+        (32, 64, 1, None, torch.bfloat16),
+        (32, 1, 2048, None, torch.bfloat16),
+        (32, 8, 1, 4096, torch.bfloat16),
+        (32, 1, 1, None, torch.float8_e4m3fn),
+        (32, 64, 1, 4096, torch.float8_e4m3fn),
+        (32, 1, 2048, None, torch.float8_e4m3fn),
     ):
         lengths = empty(num_seqs + 1, dtype=torch.int64)
+        scales = empty(8192, 8, dtype=torch.float32) if cached.itemsize == 1 else None
         paged_attention.paged_attention(
             empty(num_seqs * query_len, heads, 128),
-            empty(8192, 8, 128),
-            empty(8192, 8, 128),
+            empty(8192, 8, 128, dtype=cached),
+            empty(8192, 8, 128, dtype=cached),
             block_tables=empty(num_seqs, 512, dtype=torch.int32),
             block_size=16,
             rows=lengths[:-1],
@@ -118,6 +122,8 @@ def compile_attention() -> None:
             query_starts=lengths,
             max_query_len=query_len,
             window=window,
+            k_scales=scales,
+            v_scales=scales,
         )
 
 
@@ -126,7 +132,10 @@ def compile_elementwise() -> None:
     elementwise.rms_norm(x, empty(4096), 1e-5)
     elementwise.swiglu_(x, x)
     q, kv, cache = empty(16, 32, 128), empty(16, 8, 128), empty(8192, 8, 128)
-    elementwise.rotate_and_store_(q, kv, kv, empty(16, 1, 64, dtype=torch.complex64), cache, cache, slots)
+    rotation = empty(16, 1, 64, dtype=torch.complex64)
+    elementwise.rotate_and_store_(q, kv, kv, rotation, cache, cache, slots)
+    cache, scales = empty(8192, 8, 128, dtype=torch.float8_e4m3fn), empty(8192, 8, dtype=torch.float32)
+    elementwise.rotate_and_store_(q, kv, kv, rotation, cache, cache, slots, k_scales=scales, v_scales=scales)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,11 @@ QuantFormat = Literal["int8", "int4", "fp8"]
 
 QUANT_FORMATS: tuple[QuantFormat, ...] = get_args(QuantFormat)
 
+KVDtype = Literal["auto", "fp8"]
+"""What keys and values are stored in: the model's dtype, or fp8 (e4m3) with a scale per token and head."""
+
+KV_DTYPES: tuple[KVDtype, ...] = get_args(KVDtype)
+
 SandboxBackend = Literal["bubblewrap", "wasm"]
 
 NGRAM_GUESSES = 8
@@ -41,6 +46,7 @@ class EngineConfig:
         max_prefill_chunk: most prompt tokens of one sequence per step; None leaves it to the budget.
         block_size: tokens per KV cache block.
         kv_memory_bytes: memory of the KV cache; None takes max_num_seqs * max_context, bounded by what is free.
+        kv_dtype: what keys and values are stored in; "auto" is the model's dtype, "fp8" takes half of 16 bits and rounds them.
         max_waiting: most sequences that wait for their turn; more are refused.  None means any number.
         max_guesses: most tokens per sequence and step that are guessed from what it holds already, and verified in the
             same step; 0 speculates on nothing.  The answer is the same.
@@ -51,7 +57,7 @@ class EngineConfig:
             it is chunked, cached or preempted; steps are kept small for it.
 
     Raises:
-        UsageError: if a limit is not positive.
+        UsageError: if a limit is not positive, or kv_dtype is none.
     """
 
     max_num_seqs: int
@@ -60,6 +66,7 @@ class EngineConfig:
     max_prefill_chunk: int | None = None
     block_size: int = 16
     kv_memory_bytes: int | None = None
+    kv_dtype: KVDtype = "auto"
     max_waiting: int | None = None
     max_guesses: int = 0
     overlap: bool | None = None
@@ -72,6 +79,8 @@ class EngineConfig:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"{name}: expected at least {least}, got {value}")
+        if self.kv_dtype not in KV_DTYPES:
+            raise UsageError(f"kv_dtype: expected {' or '.join(KV_DTYPES)}, got {self.kv_dtype!r}")
 
 
 def parse_bytes(text: str | int) -> int:

@@ -44,7 +44,7 @@ class SdpaBackend(AttentionBackend):
         first_key = 0 if window is None else max(0, span.context_len - span.query_len - window + 1)
         if cache is not None and span.key_slots is not None:
             slots = _from(span.key_slots, first_key)
-            k, v = cache.k[slots], cache.v[slots]  # [S, K, D]
+            k, v = cache.read(slots, q.dtype)  # [S, K, D]
         else:
             k, v = k[first_key:], v[first_key:]
         if span.query_len == 1:

@@ -33,7 +33,8 @@ class TritonBackend(AttentionBackend):
         from mistral_local.kernels.triton.elementwise import rotate_and_store_
 
         q, k, v = (t.contiguous() for t in (q, k, v))
-        rotate_and_store_(q, k, v, rotation, cache.k, cache.v, metadata.slot_mapping)
+        scales = {"k_scales": cache.k_scales, "v_scales": cache.v_scales}
+        rotate_and_store_(q, k, v, rotation, cache.k, cache.v, metadata.slot_mapping, **scales)
         return _attend(q, cache, metadata, window)
 
     def attend(
@@ -68,4 +69,6 @@ def _attend(q: Tensor, cache: LayerCache, metadata: AttentionMetadata, window: i
         query_starts=paged.query_starts,
         max_query_len=metadata.once("longest", lambda: max(span.query_len for span in metadata.spans)),
         window=window,
+        k_scales=cache.k_scales,
+        v_scales=cache.v_scales,
     )

@@ -336,6 +336,8 @@ class Engine:
 def _small_steps(config: EngineConfig, model: Transformer) -> EngineConfig:
     """The same configuration with steps so small that a token is computed in one way whatever stands beside it."""
     reasons = model.reasons_against_batch_invariance()
+    if config.kv_dtype == "fp8":
+        reasons.append("compiled attention reads no keys and values in fp8")
     if reasons:
         raise UsageError(f"deterministic mode cannot be had: {reasons[0]}")
     return replace(config, max_num_batched_tokens=min(config.max_num_batched_tokens, model.MAX_BATCH_INVARIANT_TOKENS))

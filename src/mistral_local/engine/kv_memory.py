@@ -12,7 +12,7 @@ from mistral_local.errors import OutOfMemoryError
 from mistral_local.kvcache.block_pool import BlockPool
 from mistral_local.kvcache.books import KVBooks, most_blocks_of
 from mistral_local.kvcache.groups import KVGroups, group_layers
-from mistral_local.kvcache.storage import KVCache, kv_bytes_per_token
+from mistral_local.kvcache.storage import KVCache, kv_bytes_per_token, storage_dtype
 from mistral_local.memory import free_bytes, in_words, is_out_of_memory
 from mistral_local.model.transformer import Transformer
 
@@ -49,7 +49,7 @@ class KVMemory:
                 block_size=config.block_size,
                 n_kv_heads=model.num_kv_heads,
                 head_dim=model.args.head_dim,
-                dtype=model.dtype,
+                dtype=storage_dtype(config.kv_dtype, model.dtype),
                 device=model.device,
             )
         except (RuntimeError, MemoryError) as error:
@@ -77,8 +77,8 @@ class KVMemory:
 
     def suits(self, model: Transformer, config: EngineConfig) -> bool:
         """Whether an engine of this model and configuration can use it and would gain nothing by more."""
-        cached = self.cache.layers[0].k
-        is_current = (cached.device, cached.dtype) == (model.device, model.dtype)
+        stored = (self.cache.device, self.cache.dtype)
+        is_current = stored == (model.device, storage_dtype(config.kv_dtype, model.dtype))
         return (
             is_current
             and self.cache.block_size == config.block_size
@@ -131,7 +131,7 @@ def _block_bytes(model: Transformer, config: EngineConfig) -> int:
         n_layers=_own_groups(model, config).layers_per_group,
         n_kv_heads=model.num_kv_heads,
         head_dim=model.args.head_dim,
-        dtype=model.dtype,
+        dtype=storage_dtype(config.kv_dtype, model.dtype),
     )
 
 

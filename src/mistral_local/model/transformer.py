@@ -90,7 +90,8 @@ class Transformer(ModelBase):
         Returns:
             [T, dim] hidden states after the final norm, in the model's dtype.
         """
-        backend = select_backend(self.device, self.dtype, self.args.head_dim)
+        kv_dtype = self.dtype if cache is None else cache.dtype
+        backend = select_backend(self.device, self.dtype, self.args.head_dim, kv_dtype)
         rotation = rotations(batch.positions, self.args.head_dim, self.args.theta)
         is_token = batch.is_token()
         x = self.tok_embeddings(batch.input_ids)

@@ -7,6 +7,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from mistral_local.kernels.triton.e4m3 import narrow_to_e4m3
+
+E4M3_MAX = tl.constexpr(448.0)
 GATE_BLOCK = 1024
 
 
@@ -49,8 +52,8 @@ def swiglu_(gate: Tensor, up: Tensor) -> Tensor:
 
 @triton.jit
 def _rotate_and_store(
-    q, k, v, rotation, k_cache, v_cache, slots,
-    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, HALF: tl.constexpr,
+    q, k, v, rotation, k_cache, v_cache, k_scales, v_scales, slots,
+    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, HALF: tl.constexpr, FP8: tl.constexpr,
 ):  # fmt: skip
     token, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
     pair = tl.arange(0, HALF)
@@ -64,33 +67,69 @@ def _rotate_and_store(
         tl.store(at + 1, (re * sin + im * cos).to(q.dtype.element_ty), mask=is_pair)
     else:
         of_token = (token * KV_HEADS + head - HEADS) * HEAD_DIM + pair * 2
-        of_slot = (tl.load(slots + token) * KV_HEADS + head - HEADS) * HEAD_DIM + pair * 2
-        re = tl.load(k + of_token, mask=is_pair).to(tl.float32)
-        im = tl.load(k + of_token + 1, mask=is_pair).to(tl.float32)
-        tl.store(k_cache + of_slot, (re * cos - im * sin).to(k.dtype.element_ty), mask=is_pair)
-        tl.store(k_cache + of_slot + 1, (re * sin + im * cos).to(k.dtype.element_ty), mask=is_pair)
-        tl.store(v_cache + of_slot, tl.load(v + of_token, mask=is_pair), mask=is_pair)
-        tl.store(v_cache + of_slot + 1, tl.load(v + of_token + 1, mask=is_pair), mask=is_pair)
+        of_slot = tl.load(slots + token) * KV_HEADS + head - HEADS
+        re = tl.load(k + of_token, mask=is_pair, other=0.0).to(tl.float32)
+        im = tl.load(k + of_token + 1, mask=is_pair, other=0.0).to(tl.float32)
+        rotated_re = (re * cos - im * sin).to(k.dtype.element_ty)
+        rotated_im = (re * sin + im * cos).to(k.dtype.element_ty)
+        v_re = tl.load(v + of_token, mask=is_pair, other=0.0)
+        v_im = tl.load(v + of_token + 1, mask=is_pair, other=0.0)
+        if FP8:
+            _store_rounded(rotated_re, rotated_im, k_cache, k_scales, of_slot, pair, is_pair, HEAD_DIM)
+            _store_rounded(v_re, v_im, v_cache, v_scales, of_slot, pair, is_pair, HEAD_DIM)
+        else:
+            of_pair = of_slot * HEAD_DIM + pair * 2
+            tl.store(k_cache + of_pair, rotated_re, mask=is_pair)
+            tl.store(k_cache + of_pair + 1, rotated_im, mask=is_pair)
+            tl.store(v_cache + of_pair, v_re, mask=is_pair)
+            tl.store(v_cache + of_pair + 1, v_im, mask=is_pair)
+
+
+@triton.jit
+def _store_rounded(re, im, cache, scales, of_slot, pair, is_pair, HEAD_DIM: tl.constexpr):
+    """Write a head in fp8, with the scale that its largest number needs, as kernels.quantized.quantize rounds a row."""
+    re, im = re.to(tl.float32), im.to(tl.float32)
+    largest = tl.maximum(tl.max(tl.abs(re), 0), tl.max(tl.abs(im), 0))
+    largest += 0.0 * (tl.sum(re, 0) + tl.sum(im, 0))  # what is not finite shows in the scale
+    scale = tl.where(largest == 0.0, 1.0, tl.div_rn(largest, E4M3_MAX))
+    tl.store(scales + of_slot, scale)
+    at = cache + of_slot * HEAD_DIM + pair * 2
+    tl.store(at, narrow_to_e4m3(tl.div_rn(re, scale)), mask=is_pair)
+    tl.store(at + 1, narrow_to_e4m3(tl.div_rn(im, scale)), mask=is_pair)
 
 
 def rotate_and_store_(
-    q: Tensor, k: Tensor, v: Tensor, rotation: Tensor, k_cache: Tensor, v_cache: Tensor, slot_mapping: Tensor
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    rotation: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    slot_mapping: Tensor,
+    *,
+    k_scales: Tensor | None = None,
+    v_scales: Tensor | None = None,
 ) -> Tensor:
     """Rotate q in place, and write rotated k, and v, to the cache.
 
     Args:
         q, k, v: [T, heads, head_dim] and [T, n_kv_heads, head_dim], contiguous.
         rotation: [T, 1, head_dim / 2] complex64.
-        k_cache, v_cache: [num_slots, n_kv_heads, head_dim], contiguous.
+        k_cache, v_cache: [num_slots, n_kv_heads, head_dim], contiguous; of the dtype of k and v, or in fp8 with scales.
         slot_mapping: [T] int64.
+        k_scales, v_scales: [num_slots, n_kv_heads] fp32, written too.
 
     Returns:
         q.
     """
+    is_fp8 = k_scales is not None
+    if is_fp8:
+        k_cache, v_cache = k_cache.view(torch.uint8), v_cache.view(torch.uint8)
     num_tokens, heads, head_dim = q.shape
     kv_heads = k.shape[1]
     _rotate_and_store[num_tokens, heads + kv_heads](
-        q, k, v, torch.view_as_real(rotation).contiguous(), k_cache, v_cache, slot_mapping,
-        HEADS=heads, KV_HEADS=kv_heads, HEAD_DIM=head_dim, HALF=triton.next_power_of_2(head_dim // 2),
+        q, k, v, torch.view_as_real(rotation).contiguous(),
+        k_cache, v_cache, k_scales if is_fp8 else k_cache, v_scales if is_fp8 else v_cache, slot_mapping,
+        HEADS=heads, KV_HEADS=kv_heads, HEAD_DIM=head_dim, HALF=triton.next_power_of_2(head_dim // 2), FP8=is_fp8,
     )  # fmt: skip
     return q

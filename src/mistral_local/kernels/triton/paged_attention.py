@@ -15,8 +15,12 @@ import triton.language as tl
 from torch import Tensor
 
 from mistral_local.kernels.triton import num_processors
+from mistral_local.kernels.triton.e4m3 import widen_e4m3
 
 LOG2_E = tl.constexpr(1.4426950408889634)
+WIDENED = tl.constexpr(256.0)
+"""What widen_e4m3 leaves to be multiplied by."""
+
 LEAST_ROWS = 16
 """Rows of the smallest product of matrices."""
 
@@ -28,9 +32,9 @@ MAX_SPLITS = 32
 
 @triton.jit
 def _attend(
-    q, k_cache, v_cache, out, parts, part_stats,
+    q, k_cache, v_cache, k_scales, v_scales, out, parts, part_stats,
     block_tables, rows, context_lens, query_starts, table_stride, scale,
-    WINDOW: tl.constexpr, GROUP: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_SIZE: tl.constexpr,
+    FP8: tl.constexpr, WINDOW: tl.constexpr, GROUP: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_SIZE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, NUM_SPLITS: tl.constexpr,
 ):  # fmt: skip
     sequence, kv_head = tl.program_id(0), tl.program_id(1)
@@ -69,8 +73,10 @@ def _attend(
             block = tl.load(table + key // BLOCK_SIZE, mask=is_key, other=0).to(tl.int64)
             slot = (block * BLOCK_SIZE + key % BLOCK_SIZE) * KV_HEADS + kv_head
             at = slot[:, None] * HEAD_DIM + d[None, :]
-            keys = tl.load(k_cache + at, mask=is_key[:, None], other=0.0)
+            keys = _load_heads(k_cache + at, is_key, queries.dtype, FP8)
             scores = tl.dot(queries, tl.trans(keys), input_precision="ieee") * (scale * LOG2_E)
+            if FP8:
+                scores *= tl.load(k_scales + slot, mask=is_key, other=0.0)[None, :] * WIDENED
             is_seen = is_key[None, :] & (key[None, :] <= position[:, None])
             if WINDOW > 0:
                 is_seen = is_seen & (key[None, :] > position[:, None] - WINDOW)
@@ -81,7 +87,9 @@ def _attend(
             weights = tl.exp2(scores - base[:, None])
             shrink = tl.exp2(largest - base)
             total = total * shrink + tl.sum(weights, 1)
-            values = tl.load(v_cache + at, mask=is_key[:, None], other=0.0)
+            values = _load_heads(v_cache + at, is_key, queries.dtype, FP8)
+            if FP8:
+                weights *= tl.load(v_scales + slot, mask=is_key, other=0.0)[None, :] * WIDENED
             mixed = mixed * shrink[:, None] + tl.dot(weights.to(values.dtype), values, input_precision="ieee")
             largest = higher
 
@@ -93,6 +101,16 @@ def _attend(
             tl.store(parts + part[:, None] * HEAD_DIM + d[None, :], mixed, mask=is_row[:, None])
             tl.store(part_stats + part * 2, largest, mask=is_row)
             tl.store(part_stats + part * 2 + 1, total, mask=is_row)
+
+
+@triton.jit
+def _load_heads(at, is_key, dtype: tl.constexpr, FP8: tl.constexpr):
+    """[BLOCK_N, HEAD_DIM] keys or values as stored, which in fp8 are 1 / WIDENED of the numbers before their scale."""
+    if FP8:
+        heads = widen_e4m3(tl.load(at, mask=is_key[:, None], other=0)).to(dtype)
+    else:
+        heads = tl.load(at, mask=is_key[:, None], other=0.0)
+    return heads
 
 
 @triton.jit
@@ -121,15 +139,18 @@ def paged_attention(
     query_starts: Tensor,
     max_query_len: int,
     window: int | None,
+    k_scales: Tensor | None = None,
+    v_scales: Tensor | None = None,
 ) -> Tensor:
     """Causal grouped-query attention of packed queries over cached keys, which hold those of the queries already.
 
     Args:
         q: [T, n_heads, head_dim], contiguous; head_dim a power of two from 16 to 256.
-        k_cache, v_cache: [num_slots, n_kv_heads, head_dim], contiguous.
+        k_cache, v_cache: [num_slots, n_kv_heads, head_dim], contiguous; of the dtype of q, or in fp8 with scales.
         block_tables, block_size, rows, context_lens, query_starts: as in PagedTables; a context of 0 gives zeros.
         max_query_len: most queries of a sequence.
         window: a query sees this many keys, itself included; None means all before it.
+        k_scales, v_scales: [num_slots, n_kv_heads] fp32; they are applied to scores and to weights, so that nothing is copied.
 
     Returns:
         [T, n_heads, head_dim].
@@ -147,7 +168,11 @@ def paged_attention(
     if num_splits > 1:
         parts = torch.empty(num_tokens * heads * num_splits, head_dim, dtype=torch.float32, device=q.device)
         part_stats = torch.empty(num_tokens * heads * num_splits, 2, dtype=torch.float32, device=q.device)
+    is_fp8 = k_scales is not None
+    if is_fp8:
+        k_cache, v_cache = k_cache.view(torch.uint8), v_cache.view(torch.uint8)
     constants: dict[str, Any] = {
+        "FP8": is_fp8,
         "WINDOW": window or 0,
         "GROUP": group,
         "KV_HEADS": kv_heads,
@@ -158,7 +183,7 @@ def paged_attention(
         "NUM_SPLITS": num_splits,
     }
     _attend[num_seqs, kv_heads, num_chunks * num_splits](
-        q, k_cache, v_cache, out, parts, part_stats,
+        q, k_cache, v_cache, k_scales if is_fp8 else q, v_scales if is_fp8 else q, out, parts, part_stats,
         block_tables, rows, context_lens, query_starts, block_tables.stride(0), head_dim**-0.5,
         **constants,
     )  # fmt: skip
