@@ -10,9 +10,10 @@ from checkpoints import write_checkpoint
 from oracle import one_file_ref
 
 from mistral_local.args import MoeArgs
-from mistral_local.attention.batch import AttentionMetadata, SequenceSpan
+from mistral_local.attention.batch import AttentionMetadata, PagedTables, SequenceSpan
 from mistral_local.attention.sdpa import SdpaBackend
 from mistral_local.attention.select import reasons_against_xformers, select_backend
+from mistral_local.attention.triton import TritonBackend
 from mistral_local.attention.xformers import XformersBackend
 from mistral_local.cli.bench_gpu import gpu
 from mistral_local.config import QUANT_FORMATS, EngineConfig, QuantFormat
@@ -22,7 +23,8 @@ from mistral_local.generate import generate
 from mistral_local.kernels.grouped_linear import grouped_linear, grouped_linear_by_loop, grouped_linear_by_mask
 from mistral_local.kernels.quantized import QuantizedWeight, dequantize, quantize
 from mistral_local.kernels.triton import SWITCH
-from mistral_local.kvcache.storage import LayerCache
+from mistral_local.kvcache.storage import FP8, LayerCache
+from mistral_local.model.rope import rotations
 from mistral_local.sampling.params import SamplingParams
 from mistral_local.transformer import Transformer
 
@@ -214,6 +216,54 @@ def test_recorded_steps_answer_as_others_do(
             difference = (torch.tensor(ours.logprobs[:6]) - torch.tensor(theirs.logprobs[:6])).abs()
             assert difference.median() < 0.05  # a padded batch may be multiplied by another kernel
     assert [sequence.new_tokens for sequence in others[1]] == [sequence.new_tokens for sequence in others[3]]
+
+
+@triton_serves
+@pytest.mark.parametrize("kind", KINDS)
+def test_triton_over_keys_and_values_in_fp8_gives_the_answers_of_torch(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_checkpoint(tmp_path, dim=64, head_dim=16, hidden_dim=128, **KINDS[kind])  # type: ignore[arg-type]
+    model = Transformer.from_folder(folder, max_batch_size=3, device=CUDA)
+    answers = []
+    for switch in ("0", "1"):
+        monkeypatch.setenv(SWITCH, switch)
+        select_backend.cache_clear()
+        answers.append(generate(PROMPTS, model, max_tokens=24, temperature=0.0, kv_dtype="fp8", chunk_size=20))
+    select_backend.cache_clear()
+    (expected, expected_logprobs), (found, logprobs) = answers
+    assert found == expected
+    for ours, theirs in zip(logprobs, expected_logprobs, strict=True):
+        # A last bit of a key may round it to the neighbour.
+        assert torch.allclose(torch.tensor(ours), torch.tensor(theirs), atol=2e-2)
+
+
+@triton_serves
+@pytest.mark.parametrize("heads", [(32, 8), (8, 8), (12, 1)])
+def test_triton_stores_in_fp8_and_attends_as_torch_does(heads: tuple[int, int]) -> None:
+    """In bfloat16, which the interpreter cannot multiply; scales differ by orders of magnitude."""
+    num_tokens, head_dim, block_size = 300, 128, 16
+    q, k, v = drawn(*((num_tokens, number, head_dim) for number in (heads[0], heads[1], heads[1])))
+    k, v = (numbers * torch.logspace(-2, 0, num_tokens, device=CUDA)[:, None, None].bfloat16() for numbers in (k, v))
+    rotation = rotations(torch.arange(num_tokens, device=CUDA), head_dim, 1e6)
+    num_blocks = -(-num_tokens // block_size)
+    table = torch.randperm(num_blocks, device=CUDA)
+    slots = (table[:, None] * block_size + torch.arange(block_size, device=CUDA)).flatten()[:num_tokens]
+    one = torch.tensor([num_tokens], device=CUDA)
+    tables = PagedTables(
+        table[None].int(), block_size, torch.zeros_like(one), one, torch.tensor([0, num_tokens], device=CUDA)
+    )
+    metadata = AttentionMetadata((SequenceSpan(0, num_tokens, num_tokens, slots),), slots, tables)
+    caches = [
+        LayerCache(*torch.zeros(2, num_blocks * block_size, heads[1], head_dim, device=CUDA).to(FP8)) for _ in range(2)
+    ]
+    expected, found = (
+        backend.rotate_and_attend(q.clone(), k, v, rotation, cache=cache, metadata=metadata, window=None)
+        for backend, cache in zip((SdpaBackend(), TritonBackend()), caches, strict=True)
+    )
+    for ours, theirs in zip(*(cache.read(slots, torch.float32) for cache in reversed(caches)), strict=True):
+        assert float((ours - theirs).norm() / theirs.norm()) < 1e-2
+    assert float((found.float() - expected.float()).norm() / expected.float().norm()) < 2e-2
 
 
 @pytest.mark.parametrize("shape", ["tiny", "tiny-moe"])

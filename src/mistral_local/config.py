@@ -79,8 +79,17 @@ class EngineConfig:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"{name}: expected at least {least}, got {value}")
-        if self.kv_dtype not in KV_DTYPES:
-            raise UsageError(f"kv_dtype: expected {' or '.join(KV_DTYPES)}, got {self.kv_dtype!r}")
+        check_kv_dtype(self.kv_dtype)
+
+
+def check_kv_dtype(kv_dtype: str) -> None:
+    """Refuse what keys and values cannot be stored in.
+
+    Raises:
+        UsageError: naming what they can.
+    """
+    if kv_dtype not in KV_DTYPES:
+        raise UsageError(f"kv_dtype: expected {' or '.join(KV_DTYPES)}, got {kv_dtype!r}")
 
 
 def parse_bytes(text: str | int) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence as Items
 from typing import Any
 
-from mistral_local.config import EngineConfig
+from mistral_local.config import EngineConfig, KVDtype
 from mistral_local.engine.engine import Engine
 from mistral_local.engine.follower import run_on_all_ranks
 from mistral_local.engine.kv_memory import KVMemory
@@ -27,6 +27,7 @@ def generate(
     top_p: float = 0.8,
     seed: int | None = None,
     prompt_logprobs: bool = True,
+    kv_dtype: KVDtype = "auto",
 ) -> tuple[list[list[int]], list[list[float]]]:
     """Answer a batch of prompts.
 
@@ -41,6 +42,7 @@ def generate(
         top_p: nucleus of the sampling, as upstream 0.8.
         seed: makes the sampling repeatable; row i draws from (seed, i).
         prompt_logprobs: whether to score the prompts.
+        kv_dtype: as EngineConfig's.
 
     Returns:
         (tokens, logprobs), one row per prompt.  A row of tokens ends before its EOS and may be empty; with max_tokens=0
@@ -67,6 +69,7 @@ def generate(
             top_p=top_p,
             seed=seed,
             prompt_logprobs=prompt_logprobs,
+            kv_dtype=kv_dtype,
         ),
     )
 
@@ -83,6 +86,7 @@ def _generate(
     top_p: float,
     seed: int | None,
     prompt_logprobs: bool,
+    kv_dtype: KVDtype,
 ) -> tuple[list[list[int]], list[list[float]]]:
     _check_call(model, encoded_prompts, images, max_tokens=max_tokens, chunk_size=chunk_size, seed=seed)
     if not encoded_prompts:
@@ -101,7 +105,9 @@ def _generate(
         for row in range(len(encoded_prompts))
     ]
     longest = max(map(len, encoded_prompts)) + max_tokens + 1
-    engine = _make_engine(model, num_prompts=len(encoded_prompts), longest=longest, chunk_size=chunk_size)
+    engine = _make_engine(
+        model, num_prompts=len(encoded_prompts), longest=longest, chunk_size=chunk_size, kv_dtype=kv_dtype
+    )
     sequences = engine.generate(encoded_prompts, params)
     if max_tokens == 0:
         return [], [sequence.prompt_logprobs for sequence in sequences]
@@ -140,12 +146,15 @@ def _check_call(
         )
 
 
-def _make_engine(model: Transformer, *, num_prompts: int, longest: int, chunk_size: int | None) -> Engine:
+def _make_engine(
+    model: Transformer, *, num_prompts: int, longest: int, chunk_size: int | None, kv_dtype: KVDtype
+) -> Engine:
     """An engine for one call, on the KV cache of the last call if that suits; the model keeps it for the next."""
     config = EngineConfig(
         max_num_seqs=min(num_prompts, model.args.max_batch_size or num_prompts),
         max_context=-(-longest // CONTEXT_STEP) * CONTEXT_STEP,
         max_prefill_chunk=chunk_size,
+        kv_dtype=kv_dtype,
     )
     kept, model.kept_kv = model.kept_kv, None
     if not (isinstance(kept, KVMemory) and kept.suits(model, config)):

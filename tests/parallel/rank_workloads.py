@@ -60,6 +60,10 @@ def chunked(model: Transformer) -> Any:
     return generate(PROMPTS, model, max_tokens=6, temperature=0.7, seed=5, chunk_size=3)
 
 
+def rounded_cache(model: Transformer) -> Any:
+    return generate(PROMPTS, model, max_tokens=6, temperature=0, chunk_size=5, kv_dtype="fp8")[0]
+
+
 def prefix(model: Transformer) -> Any:
     engine = make_engine(model)
     first = engine.generate([SHARED], [SamplingParams(max_tokens=5)])
@@ -118,7 +122,7 @@ def held_to_a_grammar(model: Transformer) -> Any:
     return told(make_engine(model).generate([[1, 30, 40], [1, 50]], [*params]))
 
 
-CALLS: dict[str, Workload] = {each.__name__: each for each in (ragged, scored, chunked)}
+CALLS: dict[str, Workload] = {each.__name__: each for each in (ragged, scored, chunked, rounded_cache)}
 """Made by every rank, as generate() is."""
 
 ENGINE_WORK: dict[str, Workload] = {
@@ -140,7 +144,7 @@ def tool_calls(model: Transformer) -> Any:
 
 ASKED: dict[str, tuple[str, ...]] = {
     "dense": tuple(CALLS | ENGINE_WORK),
-    "moe": ("ragged", "sampled"),
+    "moe": ("ragged", "sampled", "rounded_cache"),
     "window": ("chunked", "prefix", "preempted"),
     "all_sliding": ("ragged", "prefix"),
     "tied": ("ragged", "scored"),

@@ -1,7 +1,10 @@
 """The least time that a step can take: every weight read once, every product computed once."""
 
+import torch
+
 from mistral_local.args import TransformerArgs
 from mistral_local.bench.ceilings import Ceilings
+from mistral_local.kvcache.storage import kv_bytes_per_token
 
 
 def decode_floor_s(
@@ -12,6 +15,7 @@ def decode_floor_s(
     context: float,
     itemsize: int,
     matrix_itemsize: float | None = None,
+    kv_dtype: torch.dtype | None = None,
 ) -> float:
     """Seconds of one decode step.
 
@@ -19,13 +23,19 @@ def decode_floor_s(
         context: mean number of tokens whose keys and values a sequence reads.
         itemsize: bytes per number, of weights and cache.
         matrix_itemsize: the same of the matrices inside the blocks, if they are quantized.
+        kv_dtype: what keys and values are stored in, if not in numbers of itemsize bytes.
 
     Of E experts with k chosen per token, a batch of B reads E * (1 - (1 - k / E)^B) on average.
     """
     attention, expert, head, num_experts, k = _parameters(args)
     hit = num_experts * (1 - (1 - k / num_experts) ** batch_size)
     weights = args.n_layers * (attention + hit * expert) * (matrix_itemsize or itemsize) + head * itemsize
-    cached = 2 * args.n_layers * args.n_kv_heads * args.head_dim * context * batch_size * itemsize
+    per_token = 2 * args.n_layers * args.n_kv_heads * args.head_dim * itemsize
+    if kv_dtype is not None:
+        per_token = kv_bytes_per_token(
+            n_layers=args.n_layers, n_kv_heads=args.n_kv_heads, head_dim=args.head_dim, dtype=kv_dtype
+        )
+    cached = per_token * context * batch_size
     active = args.n_layers * (attention + k * expert) + head
     flop = batch_size * (2 * active + 4 * args.n_layers * args.n_heads * args.head_dim * context)
     return max((weights + cached) / ceilings.read_bytes_per_s, flop / ceilings.flops)

@@ -20,11 +20,12 @@ from mistral_local.bench.measure import Speed, decode_speed, measure_prefill
 from mistral_local.bench.random_model import random_model
 from mistral_local.bench.step_profile import profile_step
 from mistral_local.bench.stopwatch import NoTimeError, Stopwatch, TimeLimit
-from mistral_local.config import EngineConfig, QuantFormat
+from mistral_local.config import EngineConfig, KVDtype, QuantFormat
 from mistral_local.engine.follower import memory_of
 from mistral_local.engine.step_graphs import reasons_against_step_graphs
 from mistral_local.errors import OutOfMemoryError
 from mistral_local.kernels.triton import reasons_against_triton
+from mistral_local.kvcache.storage import storage_dtype
 from mistral_local.memory import is_out_of_memory
 from mistral_local.model.transformer import Transformer
 
@@ -40,6 +41,7 @@ class GpuBench:
 
     Attributes:
         quantize: what the matrices inside the blocks are rounded to; None leaves them in bf16.
+        kv_dtype: what keys and values are stored in.
         new_tokens: of each sequence of a decode cell, at least 4.
         repeats: runs of each cell, at least 2, after one that does not count.
         limit: nothing is begun after it.
@@ -51,6 +53,7 @@ class GpuBench:
     device: torch.device
     cells: list[Cell]
     quantize: QuantFormat | None
+    kv_dtype: KVDtype
     new_tokens: int
     repeats: int
     limit: TimeLimit
@@ -68,6 +71,7 @@ class GpuBench:
         report: dict[str, Any] = {
             "machine": machine_of(self.device),
             "quantized": self.quantize,
+            "kv_dtype": self.kv_dtype,
             "new_tokens": self.new_tokens,
             "ceilings": {"before": asdict(ceilings)},
             "shapes": {},
@@ -91,10 +95,12 @@ class GpuBench:
             save()
             return
         report["build_s"] = now(self.device) - start
-        report["conditions"] = conditions_of(shape, model) | backends_of(model)
+        report["conditions"] = conditions_of(shape, model) | backends_of(model, self.kv_dtype)
         report["weights_bytes"] = memory_of(model).weights
         if Cell("start") not in self.cells:
-            self._attempt(partial(measure_start, model))  # the first answer may replace weights, which drops graphs
+            self._attempt(
+                partial(measure_start, model, self.kv_dtype)
+            )  # the first answer may replace weights, which drops graphs
         for cell in sorted(self.cells, key=lambda cell: cell.kind != "start"):
             self.note(f"{shape}: {cell.name}")
             figures = self._attempt(partial(self._measure, model, ceilings, cell))
@@ -119,11 +125,24 @@ class GpuBench:
 
     def _measure(self, model: Transformer, ceilings: Ceilings, cell: Cell) -> dict[str, Any]:
         if cell.kind == "start":
-            return measure_start(model)
+            return measure_start(model, self.kv_dtype)
         if cell.kind == "prefill":
-            speed = measure_prefill(model, ceilings, prompt_tokens=cell.context, repeats=self.repeats, limit=self.limit)
+            speed = measure_prefill(
+                model,
+                ceilings,
+                prompt_tokens=cell.context,
+                repeats=self.repeats,
+                limit=self.limit,
+                kv_dtype=self.kv_dtype,
+            )
             return _figures(speed, tokens_per_run=cell.context)
-        stopwatch = Stopwatch(model, batch_size=cell.batch_size, prompt_tokens=cell.context, new_tokens=self.new_tokens)
+        stopwatch = Stopwatch(
+            model,
+            batch_size=cell.batch_size,
+            prompt_tokens=cell.context,
+            new_tokens=self.new_tokens,
+            kv_dtype=self.kv_dtype,
+        )
         speed = decode_speed(stopwatch, ceilings, repeats=self.repeats, limit=self.limit)
         figures = _figures(speed, tokens_per_run=cell.batch_size)
         if self.with_profile:
@@ -131,13 +150,13 @@ class GpuBench:
         return figures
 
 
-def measure_start(model: Transformer) -> dict[str, Any]:
+def measure_start(model: Transformer, kv_dtype: KVDtype) -> dict[str, Any]:
     """Seconds of short answers: the first of the process, which compiles; the first of a second engine, which only makes
     what each engine has of its own, its cache and what it captures; and those after it."""
     firsts, nexts = [], []
     for _ in range(2):
         start = now(model.device)
-        stopwatch = Stopwatch(model, batch_size=1, prompt_tokens=16, new_tokens=ANSWER_TOKENS)
+        stopwatch = Stopwatch(model, batch_size=1, prompt_tokens=16, new_tokens=ANSWER_TOKENS, kv_dtype=kv_dtype)
         stopwatch.run()
         firsts.append(now(model.device) - start)
         nexts.append(sum(stopwatch.run()))
@@ -149,14 +168,15 @@ def _figures(speed: Speed, *, tokens_per_run: int) -> dict[str, Any]:
     return asdict(speed) | {"ms": 1000 * tokens_per_run / speed.tokens_per_s}
 
 
-def backends_of(model: Transformer) -> dict[str, Any]:
+def backends_of(model: Transformer, kv_dtype: KVDtype) -> dict[str, Any]:
     """What computes the model's attention and why others do not, and why not Triton's products and graphs of steps."""
-    device, dtype, head_dim = model.device, model.dtype, model.args.head_dim
+    attention = model.device, model.dtype, model.args.head_dim, storage_dtype(kv_dtype, model.dtype)
+    config = EngineConfig(max_num_seqs=1, max_context=1, kv_dtype=kv_dtype)
     return {
-        "attention": select_backend(device, dtype, head_dim).name,
-        "not_attention": reasons_against(device, dtype, head_dim),
-        "not_triton": reasons_against_triton(device),
-        "not_graphs": reasons_against_step_graphs(model, EngineConfig(max_num_seqs=1, max_context=1)),
+        "attention": select_backend(*attention).name,
+        "not_attention": reasons_against(*attention),
+        "not_triton": reasons_against_triton(model.device),
+        "not_graphs": reasons_against_step_graphs(model, config),
     }
 
 

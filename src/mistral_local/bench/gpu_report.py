@@ -20,6 +20,7 @@ def _shape(name: str, shape: dict[str, Any], report: dict[str, Any]) -> str:
 def _headline(name: str, report: dict[str, Any]) -> str:
     quantized = report["quantized"]
     how = f"{quantized} weights, bfloat16" if quantized else "bfloat16"
+    how += "" if report["kv_dtype"] == "auto" else f", KV cache in {report['kv_dtype']}"
     return f"## {name}, {how} on {report['machine']['hardware']}"
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mistral_local.args import TransformerArgs
 from mistral_local.bench.stopwatch import SMALLEST_ID
-from mistral_local.config import EngineConfig
+from mistral_local.config import EngineConfig, KVDtype
 from mistral_local.engine.engine import Engine
 from mistral_local.engine.sequence import Sequence
 from mistral_local.kvcache.storage import KVCache
@@ -77,7 +77,9 @@ class _Run:
     token_times: list[float] = field(default_factory=list)
 
 
-def measure_load(model: Transformer, workload: Workload, *, max_num_seqs: int, max_guesses: int = 0) -> dict[str, Any]:
+def measure_load(
+    model: Transformer, workload: Workload, *, max_num_seqs: int, max_guesses: int = 0, kv_dtype: KVDtype = "auto"
+) -> dict[str, Any]:
     """Serve a workload on one engine, the client and the engine on one thread.
 
     Returns:
@@ -85,7 +87,8 @@ def measure_load(model: Transformer, workload: Workload, *, max_num_seqs: int, m
         median, 90th and 99th percentile.
     """
     context = min(workload.max_context, model.args.context_length)
-    engine = Engine(model, EngineConfig(max_num_seqs=max_num_seqs, max_context=context, max_guesses=max_guesses))
+    config = EngineConfig(max_num_seqs=max_num_seqs, max_context=context, max_guesses=max_guesses, kv_dtype=kv_dtype)
+    engine = Engine(model, config)
     engine.generate([[SMALLEST_ID] * 8] * 2, [SamplingParams(max_tokens=8)] * 2)  # what is done once is not measured
     waiting = list(workload.draw(model.args.vocab_size))
     start = time.perf_counter()

@@ -11,8 +11,9 @@ import torch
 from mistral_local.bench.ceilings import Ceilings, now
 from mistral_local.bench.floors import decode_floor_s, prefill_floor_s
 from mistral_local.bench.stopwatch import NO_LIMIT, Stopwatch, TimeLimit
-from mistral_local.config import QuantFormat
+from mistral_local.config import KVDtype, QuantFormat
 from mistral_local.engine.follower import serve_to_the_end
+from mistral_local.kvcache.storage import storage_dtype
 from mistral_local.model.transformer import Transformer
 
 
@@ -57,20 +58,35 @@ class LoadTime:
 
 
 def measure_prefill(
-    model: Transformer, ceilings: Ceilings, *, prompt_tokens: int, repeats: int, limit: TimeLimit = NO_LIMIT
+    model: Transformer,
+    ceilings: Ceilings,
+    *,
+    prompt_tokens: int,
+    repeats: int,
+    limit: TimeLimit = NO_LIMIT,
+    kv_dtype: KVDtype = "auto",
 ) -> Speed:
     """Prompt tokens per second of one sequence, to its first new token."""
-    stopwatch = Stopwatch(model, batch_size=1, prompt_tokens=prompt_tokens, new_tokens=1)
+    stopwatch = Stopwatch(model, batch_size=1, prompt_tokens=prompt_tokens, new_tokens=1, kv_dtype=kv_dtype)
     seconds = [prefill_s for prefill_s, _ in stopwatch.runs(repeats, limit)]
     floor_s = prefill_floor_s(model.args, ceilings, num_tokens=prompt_tokens, itemsize=model.dtype.itemsize)
     return Speed.of(prompt_tokens, seconds, floor_s)
 
 
 def measure_decode(
-    model: Transformer, ceilings: Ceilings, *, batch_size: int, prompt_tokens: int, new_tokens: int, repeats: int
+    model: Transformer,
+    ceilings: Ceilings,
+    *,
+    batch_size: int,
+    prompt_tokens: int,
+    new_tokens: int,
+    repeats: int,
+    kv_dtype: KVDtype = "auto",
 ) -> Speed:
     """New tokens per second of the whole batch, after its first."""
-    stopwatch = Stopwatch(model, batch_size=batch_size, prompt_tokens=prompt_tokens, new_tokens=new_tokens)
+    stopwatch = Stopwatch(
+        model, batch_size=batch_size, prompt_tokens=prompt_tokens, new_tokens=new_tokens, kv_dtype=kv_dtype
+    )
     return decode_speed(stopwatch, ceilings, repeats=repeats)
 
 
@@ -85,6 +101,7 @@ def decode_speed(stopwatch: Stopwatch, ceilings: Ceilings, *, repeats: int, limi
         context=stopwatch.prompt_tokens + new_tokens / 2,
         itemsize=model.dtype.itemsize,
         matrix_itemsize=model.matrix_itemsize,
+        kv_dtype=storage_dtype(stopwatch.kv_dtype, model.dtype),
     )
     return Speed.of(batch_size, seconds, floor_s)
 

@@ -13,7 +13,7 @@ from mistral_local.bench.http_client import Client
 from mistral_local.bench.http_load import HttpLoad, measure_overhead
 from mistral_local.bench.load import Workload, measure_bookkeeping, measure_load
 from mistral_local.bench.measure import load_model, measure_decode, measure_loading, measure_prefill
-from mistral_local.config import QuantFormat
+from mistral_local.config import KVDtype, QuantFormat
 from mistral_local.engine.driver import ask_memory
 from mistral_local.engine.follower import memory_of
 from mistral_local.model.transformer import Transformer
@@ -29,6 +29,7 @@ def measure(
     repeats: int,
     device: str | None,
     quantize: QuantFormat | None,
+    kv_dtype: KVDtype,
     num_pipeline_ranks: int,
     note: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def measure(
     before = measure_ceilings(model.device, model.dtype)
     together = before.of_several(model.world.size if model.device.type == "cuda" else 1)
     note("prefill")
-    prefill = measure_prefill(model, together, prompt_tokens=prompt_tokens, repeats=repeats)
+    prefill = measure_prefill(model, together, prompt_tokens=prompt_tokens, repeats=repeats, kv_dtype=kv_dtype)
     decode = {}
     for batch_size in batch_sizes:
         note(f"decode, batch {batch_size}")
@@ -55,10 +56,11 @@ def measure(
             prompt_tokens=prompt_tokens,
             new_tokens=new_tokens,
             repeats=repeats,
+            kv_dtype=kv_dtype,
         )
     return {
         "conditions": conditions_of(name, model)
-        | {"prompt_tokens": prompt_tokens, "new_tokens": new_tokens, "repeats": repeats},
+        | {"prompt_tokens": prompt_tokens, "new_tokens": new_tokens, "repeats": repeats, "kv_dtype": kv_dtype},
         "ceilings": {"before": asdict(before), "after": asdict(measure_ceilings(model.device, model.dtype))},
         "load": asdict(load) | {"ratio": load.ratio},
         "prefill": asdict(prefill),
@@ -76,6 +78,7 @@ def measure_workload(
     max_guesses: int,
     device: str | None,
     quantize: QuantFormat | None,
+    kv_dtype: KVDtype,
     num_pipeline_ranks: int,
 ) -> dict[str, Any]:
     """Serve a workload with a checkpoint; the result is plain data."""
@@ -83,8 +86,8 @@ def measure_workload(
     return {
         "conditions": conditions_of(name, model)
         | asdict(workload)
-        | {"max_num_seqs": max_num_seqs, "max_guesses": max_guesses},
-        "load": measure_load(model, workload, max_num_seqs=max_num_seqs, max_guesses=max_guesses),
+        | {"max_num_seqs": max_num_seqs, "max_guesses": max_guesses, "kv_dtype": kv_dtype},
+        "load": measure_load(model, workload, max_num_seqs=max_num_seqs, max_guesses=max_guesses, kv_dtype=kv_dtype),
         "bookkeeping_ms_per_step_of_64": measure_bookkeeping(num_seqs=64),
         **_memory(model),
     }

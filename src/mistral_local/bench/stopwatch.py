@@ -4,7 +4,7 @@ import random
 import time
 
 from mistral_local.bench.ceilings import now
-from mistral_local.config import EngineConfig
+from mistral_local.config import EngineConfig, KVDtype
 from mistral_local.engine.engine import Engine
 from mistral_local.engine.kv_memory import blocks_of_one
 from mistral_local.engine.sequence import Sequence
@@ -45,14 +45,16 @@ class Stopwatch:
     decode along until all have it.
     """
 
-    def __init__(self, model: Transformer, *, batch_size: int, prompt_tokens: int, new_tokens: int) -> None:
+    def __init__(
+        self, model: Transformer, *, batch_size: int, prompt_tokens: int, new_tokens: int, kv_dtype: KVDtype = "auto"
+    ) -> None:
         """Make the engine.
 
         Raises:
             OutOfMemoryError: if it has no room for all sequences at the same time.
         """
         self.model, self.batch_size = model, batch_size
-        self.prompt_tokens, self.new_tokens = prompt_tokens, new_tokens
+        self.prompt_tokens, self.new_tokens, self.kv_dtype = prompt_tokens, new_tokens, kv_dtype
         self._random = random.Random(0)
         num_tokens = batch_size * prompt_tokens
         budget = min(num_tokens, max(MAX_PREFILL_TOKENS, 2 * batch_size))
@@ -62,6 +64,7 @@ class Stopwatch:
             max_num_seqs=batch_size,
             max_context=prompt_tokens + self._max_tokens + 1,
             max_num_batched_tokens=budget,
+            kv_dtype=kv_dtype,
         )
         self.engine = Engine(model, config)
         needed = batch_size * blocks_of_one(model, config, prompt_tokens + self._max_tokens)

@@ -14,7 +14,7 @@ from mistral_local.cli.environment import server_key
 from mistral_local.cli.find_server import parse_address
 from mistral_local.cli.model_folder import find_model_folder
 from mistral_local.cli.server_process import serving_process
-from mistral_local.config import QuantFormat
+from mistral_local.config import KVDtype, QuantFormat
 from mistral_local.demo.locate import demo_checkpoint
 from mistral_local.errors import UsageError
 from mistral_local.parallel.launch import find_launch
@@ -35,6 +35,7 @@ def run(
     repeats: int = 3,
     device: str | None = None,
     quantize: QuantFormat | None = None,
+    kv_dtype: KVDtype = "auto",
     num_pipeline_ranks: int = 1,
     output: str | None = None,
 ) -> None:
@@ -49,6 +50,7 @@ def run(
         repeats: each figure is the median of so many runs, after one that does not count.
         device: cuda or cpu; cuda if there is one.
         quantize: int8, int4 or fp8 rounds the weights first; without it they stay as stored.
+        kv_dtype: fp8 stores keys and values in half the memory, rounded; auto as the model computes.
         num_pipeline_ranks: under torchrun, stages that the layers are divided into.
         output: also write the figures and their conditions to this JSON file.
     """
@@ -68,6 +70,7 @@ def run(
             repeats=repeats,
             device=device,
             quantize=quantize,
+            kv_dtype=kv_dtype,
             num_pipeline_ranks=num_pipeline_ranks,
             note=console.note,
         )
@@ -87,6 +90,7 @@ def throughput(
     seed: int = 0,
     device: str | None = None,
     quantize: QuantFormat | None = None,
+    kv_dtype: KVDtype = "auto",
     num_pipeline_ranks: int = 1,
     output: str | None = None,
 ) -> None:
@@ -103,6 +107,7 @@ def throughput(
         seed: the same seed, the same requests.
         device: cuda or cpu; cuda if there is one.
         quantize: int8, int4 or fp8 rounds the weights first; without it they stay as stored.
+        kv_dtype: fp8 stores keys and values in half the memory, rounded; auto as the model computes.
         num_pipeline_ranks: under torchrun, stages that the layers are divided into.
         output: also write the figures and their conditions to this JSON file.
     """
@@ -114,6 +119,7 @@ def throughput(
         max_guesses=max_guesses,
         device=device,
         quantize=quantize,
+        kv_dtype=kv_dtype,
         num_pipeline_ranks=num_pipeline_ranks,
         output=output,
     )
@@ -132,6 +138,7 @@ def serving(
     seed: int = 0,
     device: str | None = None,
     quantize: QuantFormat | None = None,
+    kv_dtype: KVDtype = "auto",
     num_pipeline_ranks: int = 1,
     output: str | None = None,
 ) -> None:
@@ -149,6 +156,7 @@ def serving(
         seed: the same seed, the same requests.
         device: cuda or cpu; cuda if there is one.
         quantize: int8, int4 or fp8 rounds the weights first; without it they stay as stored.
+        kv_dtype: fp8 stores keys and values in half the memory, rounded; auto as the model computes.
         num_pipeline_ranks: under torchrun, stages that the layers are divided into.
         output: also write the figures and their conditions to this JSON file.
     """
@@ -162,6 +170,7 @@ def serving(
         max_guesses=max_guesses,
         device=device,
         quantize=quantize,
+        kv_dtype=kv_dtype,
         num_pipeline_ranks=num_pipeline_ranks,
         output=output,
     )

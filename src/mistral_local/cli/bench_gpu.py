@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from mistral_local.cli.bench_output import check_output, save
 from mistral_local.cli.console import Console
-from mistral_local.config import QuantFormat
+from mistral_local.config import KVDtype, QuantFormat
 from mistral_local.errors import MistralLocalError, UsageError
 from mistral_local.parallel.launch import find_launch
 
@@ -15,6 +15,7 @@ def gpu(
     shapes: str = "7b",
     cells: str = "start,decode,prefill",
     quantize: QuantFormat | None = None,
+    kv_dtype: KVDtype = "auto",
     new_tokens: int = 64,
     repeats: int = 3,
     time_limit: float = 480.0,
@@ -28,6 +29,7 @@ def gpu(
         shapes: of 7b, nemo, small24b, mixtral, 350m, moe-400m, tiny and tiny-moe, separated by commas.
         cells: start, prefill (2048 and 8192 tokens) and decode (batches of 1, 8, 32 and 64 at 1024 tokens, 1 and 8 at 8192), or single ones such as prefill:4096 and decode:16x1024.
         quantize: int8, int4 or fp8 rounds the weights when they are drawn; without it they are bf16.
+        kv_dtype: fp8 stores keys and values in half the memory, rounded; auto as the model computes.
         new_tokens: that every sequence of a decode cell writes, at least 4.
         repeats: runs of each cell, at least 2, after one that does not count.
         time_limit: seconds after which nothing more is begun; cells that are not reached are named.
@@ -65,6 +67,7 @@ def gpu(
         device=torch.empty(0, device=device).device,
         cells=wanted,
         quantize=quantize,
+        kv_dtype=kv_dtype,
         new_tokens=new_tokens,
         repeats=repeats,
         limit=TimeLimit(time_limit),

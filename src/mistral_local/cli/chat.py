@@ -14,7 +14,7 @@ from mistral_local.cli.session import Session
 from mistral_local.cli.terminal_keys import silent_keyboard
 from mistral_local.cli.toolbox import Toolbox, open_toolbox
 from mistral_local.cli.writers import JsonWriter
-from mistral_local.config import QuantFormat, SandboxBackend, Speculation
+from mistral_local.config import KVDtype, QuantFormat, SandboxBackend, Speculation
 from mistral_local.errors import UsageError
 from mistral_local.parallel.launch import find_launch
 from mistral_local.tasks.options import GenerationOptions
@@ -42,6 +42,7 @@ def chat(
     num_threads: int | None = None,
     max_context: int | None = None,
     kv_memory: str | None = None,
+    kv_dtype: KVDtype = "auto",
     speculate: Speculation = "off",
     num_pipeline_ranks: int = 1,
     expert_parallel: bool = False,
@@ -73,6 +74,7 @@ def chat(
         num_threads: CPU threads; without it as many as torch takes, and one for a tiny model
         max_context: context length in tokens; without it that of the checkpoint
         kv_memory: memory of the KV cache, such as 4GB; without it what the context needs, as far as memory is free
+        kv_dtype: fp8 stores keys and values in half the memory, rounded; auto as the model computes
         speculate: ngram guesses words that occurred before and verifies them; the text is the same, code edits are faster
         num_pipeline_ranks: under torchrun, stages that the layers are divided into; the ranks of a stage share each layer
         expert_parallel: under torchrun, let ranks hold different experts instead of a part of each
@@ -95,6 +97,7 @@ def chat(
         "num_threads": num_threads,
         "max_context": max_context,
         "kv_memory": kv_memory,
+        "kv_dtype": kv_dtype,
         "speculate": speculate,
         "lora_path": lora_path,
         "quantize": quantize,

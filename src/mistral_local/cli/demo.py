@@ -5,7 +5,7 @@ import contextlib
 from mistral_local.cli.console import Console
 from mistral_local.cli.loading import find_placement, follow, load_model
 from mistral_local.cli.session import options_by_name
-from mistral_local.config import QuantFormat
+from mistral_local.config import KVDtype, QuantFormat
 from mistral_local.tasks.options import GenerationOptions
 
 PROMPTS = (
@@ -28,6 +28,7 @@ def demo(
     device: str | None = None,
     dtype: str | None = None,
     num_threads: int | None = None,
+    kv_dtype: KVDtype = "auto",
     num_pipeline_ranks: int = 1,
     expert_parallel: bool = False,
 ) -> None:
@@ -44,6 +45,7 @@ def demo(
         device: cpu, cuda, cuda:1 ...; without it cuda if there is one
         dtype: float32, bfloat16 or float16; without it as stored
         num_threads: CPU threads; without it as many as torch takes, and one for a tiny model
+        kv_dtype: fp8 stores keys and values in half the memory, rounded; auto as the model computes
         num_pipeline_ranks: under torchrun, stages that the layers are divided into; the ranks of a stage share each layer
         expert_parallel: under torchrun, let ranks hold different experts instead of a part of each
     """
@@ -56,6 +58,7 @@ def demo(
         "lora_path": lora_path,
         "quantize": quantize,
         "num_threads": num_threads,
+        "kv_dtype": kv_dtype,
         "max_batch_size": len(PROMPTS),
         "num_pipeline_ranks": num_pipeline_ranks,
         "expert_parallel": expert_parallel,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mistral_local.cli.console import Color, Console
 from mistral_local.cli.model_folder import find_model_folder
-from mistral_local.config import parse_bytes
+from mistral_local.config import KVDtype, parse_bytes
 from mistral_local.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def plan(
     context: int | None = None,
     batch: int = 1,
     dtype: str | None = None,
+    kv_dtype: KVDtype = "auto",
     color: Color = "auto",
 ) -> None:
     """show the memory that a checkpoint takes on each GPU, from params.json and headers alone
@@ -36,6 +37,7 @@ def plan(
         context: tokens of each sequence, prompt and answer together; without it the context length of the checkpoint
         batch: sequences at the same time
         dtype: float32, bfloat16 or float16; without it as stored
+        kv_dtype: fp8 stores keys and values in half the memory, rounded; auto as the model computes
         color: when to use colours; auto means on a terminal, unless NO_COLOR is set
 
     Raises:
@@ -57,13 +59,14 @@ def plan(
     args = TransformerArgs.from_folder(folder)
     stored, how_known = stored_dtype(folder, args)
     computed = parse_dtype(dtype) or stored
-    question = Question(gpu_bytes, context or args.context_length, batch)
+    question = Question(gpu_bytes, context or args.context_length, batch, kv_dtype)
     memory = MemoryPlan(args, question, computed)
 
     how_known = how_known if computed == stored else f"stored as {_name(stored)}"
     quantized = "" if args.quantization is None else f"{args.quantization.format} weights, "
     console.answer(f"{memory.num_parameters / 1e9:.2f}B parameters, {quantized}{_name(computed)} ({how_known})\n")
-    console.answer(f"context {question.context}, batch {batch}, {gpu_bytes / 1e9:.0f} GB per GPU\n\n")
+    stored_kv = "" if kv_dtype == "auto" else f", KV cache in {kv_dtype}"
+    console.answer(f"context {question.context}, batch {batch}{stored_kv}, {gpu_bytes / 1e9:.0f} GB per GPU\n\n")
     for line in _table(memory, GPU_COUNTS if gpus is None else (gpus,)):
         console.answer(f"{line}\n")
     console.answer("\n")

@@ -16,7 +16,7 @@ from mistral_local.cli.loading import find_placement
 from mistral_local.cli.program import check_program, run_program
 from mistral_local.cli.serve import default_temperature, load_app
 from mistral_local.clients.variables import client_variables
-from mistral_local.config import QuantFormat
+from mistral_local.config import KVDtype, QuantFormat
 from mistral_local.errors import UsageError
 from mistral_local.parallel.launch import find_launch
 from mistral_local.server.settings import ServerSettings
@@ -35,6 +35,7 @@ def run(
     api_key: str | None = None,
     max_context: int | None = None,
     kv_memory: str | None = None,
+    kv_dtype: KVDtype | None = None,
     temperature: float | None = None,
     device: str | None = None,
     dtype: str | None = None,
@@ -54,6 +55,7 @@ def run(
         api_key: its key; others on this machine can read it in the list of processes, so prefer $MISTRAL_LOCAL_API_KEY
         max_context: context length in tokens; without it that of the checkpoint
         kv_memory: memory of the KV cache, such as 4GB; without it what the requests need, as far as memory is free
+        kv_dtype: fp8 stores keys and values in half the memory, rounded; without it, or with auto, they are as the model computes
         temperature: of requests that name none; without it 0.7, for the demo checkpoint 0
         device: cpu, cuda, cuda:1 ...; without it cuda if there is one
         dtype: float32, bfloat16 or float16; without it as stored
@@ -78,6 +80,8 @@ def run(
         "lora_path": lora_path,
         "quantize": quantize,
     }
+    if kv_dtype is not None:
+        engine["kv_dtype"] = kv_dtype
     of_own_server = {"DIR": model_path, "--temperature": temperature, "--log_file": log_file}
     of_own_server |= {f"--{name}": value for name, value in engine.items()}
     named = [name for name, value in of_own_server.items() if value is not None]

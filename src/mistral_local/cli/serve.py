@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mistral_local.cli.console import Console
 from mistral_local.cli.environment import server_key
 from mistral_local.cli.loading import find_placement, follow, show_loading
-from mistral_local.config import QuantFormat, Speculation
+from mistral_local.config import KVDtype, QuantFormat, Speculation
 from mistral_local.errors import RankLostError, UsageError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def serve(
     max_waiting: int = MAX_WAITING,
     max_context: int | None = None,
     kv_memory: str | None = None,
+    kv_dtype: KVDtype = "auto",
     temperature: float | None = None,
     device: str | None = None,
     dtype: str | None = None,
@@ -66,6 +67,7 @@ def serve(
         max_waiting: requests that wait at most; more are told to come again (429)
         max_context: context length in tokens; without it that of the checkpoint
         kv_memory: memory of the KV cache, such as 4GB; without it what the requests need, as far as memory is free
+        kv_dtype: fp8 stores keys and values in half the memory, rounded; auto as the model computes
         temperature: of requests that name none; without it 0.7, for the demo checkpoint 0
         device: cpu, cuda, cuda:1 ...; without it cuda if there is one
         dtype: float32, bfloat16 or float16; without it as stored
@@ -108,6 +110,7 @@ def serve(
         "max_waiting": max_waiting,
         "max_context": max_context,
         "kv_memory": kv_memory,
+        "kv_dtype": kv_dtype,
         "speculate": speculate,
         "lora_path": lora_path,
         "quantize": quantize,

@@ -12,7 +12,7 @@ from mistral_local.attention.select import select_backend
 from mistral_local.config import EngineConfig
 from mistral_local.engine.step_plan import StepPlan
 from mistral_local.kernels.graph import GraphRecorder, reasons_against_graphs
-from mistral_local.kvcache.storage import KVCache
+from mistral_local.kvcache.storage import KVCache, storage_dtype
 from mistral_local.model.transformer import Transformer
 
 SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
@@ -95,7 +95,8 @@ def reasons_against_step_graphs(model: Transformer, config: EngineConfig) -> lis
     reasons = reasons_against_graphs(model.device)
     if not config.graphs:
         reasons.append("they are turned off")
-    backend = select_backend(model.device, model.dtype, model.args.head_dim)
+    kv_dtype = storage_dtype(config.kv_dtype, model.dtype)
+    backend = select_backend(model.device, model.dtype, model.args.head_dim, kv_dtype)
     if not backend.reads_block_tables:
         reasons.append(f"{backend.name} attention is told by the host where keys lie")
     if model.world.size > 1:

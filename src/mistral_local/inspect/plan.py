@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from mistral_local.args import TransformerArgs
-from mistral_local.kvcache.storage import kv_bytes_per_token
+from mistral_local.config import KVDtype
+from mistral_local.kvcache.storage import kv_bytes_per_token, storage_dtype
 from mistral_local.model.transformer import Transformer
 from mistral_local.parallel.place import Place
 from mistral_local.parallel.rules import Sharding, reasons_against_tensor_parallel
@@ -48,11 +49,13 @@ class Question:
         gpu_bytes: memory of each GPU.
         context: tokens of each sequence, prompt and answer together.
         batch: sequences at the same time.
+        kv_dtype: what keys and values are stored in, as in EngineConfig.
     """
 
     gpu_bytes: int
     context: int
     batch: int
+    kv_dtype: KVDtype = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ class MemoryPlan:
     """The memory of one model in every layout.
 
     Args:
-        dtype: what it computes in, and stores keys and values as.
+        dtype: what it computes in.
     """
 
     def __init__(self, args: TransformerArgs, question: Question, dtype: torch.dtype) -> None:
@@ -175,7 +178,7 @@ class MemoryPlan:
             n_layers=1,
             n_kv_heads=len(sharding.place.part(self.args.n_kv_heads)),
             head_dim=self.args.head_dim,
-            dtype=self.dtype,
+            dtype=storage_dtype(self.question.kv_dtype, self.dtype),
         )
 
     def _step(self, sharding: Sharding) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 
 import torch
 
-from mistral_local.config import QuantFormat, Speculation
+from mistral_local.config import KVDtype, QuantFormat, Speculation
 from mistral_local.engine.engine import Engine
 from mistral_local.errors import RequestError
 from mistral_local.model.transformer import Transformer
@@ -245,6 +245,7 @@ def load(
     max_batch_size: int = 1,
     max_context: int | None = None,
     kv_memory: str | int | None = None,
+    kv_dtype: KVDtype = "auto",
     speculate: Speculation = "off",
     deterministic: bool = False,
     quantize: QuantFormat | None = None,
@@ -268,6 +269,8 @@ def load(
         max_context: most tokens of one request; None takes the checkpoint's own.
         kv_memory: size of the KV cache, in bytes or as 4GB; None takes what max_batch_size requests of max_context
             tokens need, but at most a quarter of the free memory on a CPU, and nine tenths on a GPU.
+        kv_dtype: "fp8" stores keys and values in e4m3 with a scale per token and head, in half the memory
+            (docs/quantization.md); "auto" in the model's dtype.
         speculate: "ngram" guesses tokens that the request or the answer holds already, and verifies them in the same
             step; the text is the same, and edits of code are faster.
         deterministic: the same bits for a request whatever else runs; bfloat16 on a CPU only.
@@ -293,6 +296,7 @@ def load(
         max_batch_size=max_batch_size,
         max_context=max_context,
         kv_memory=kv_memory,
+        kv_dtype=kv_dtype,
         speculate=speculate,
         deterministic=deterministic,
         quantize=quantize,

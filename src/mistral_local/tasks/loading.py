@@ -8,7 +8,16 @@ from pathlib import Path
 
 import torch
 
-from mistral_local.config import NGRAM_GUESSES, QUANT_FORMATS, EngineConfig, QuantFormat, Speculation, parse_bytes
+from mistral_local.config import (
+    NGRAM_GUESSES,
+    QUANT_FORMATS,
+    EngineConfig,
+    KVDtype,
+    QuantFormat,
+    Speculation,
+    check_kv_dtype,
+    parse_bytes,
+)
 from mistral_local.demo.locate import demo_checkpoint
 from mistral_local.engine.engine import Engine
 from mistral_local.engine.follower import serve_to_the_end
@@ -42,6 +51,7 @@ def load_runtime(
     max_waiting: int | None = None,
     max_context: int | None = None,
     kv_memory: str | int | None = None,
+    kv_dtype: KVDtype = "auto",
     speculate: Speculation = "off",
     deterministic: bool = False,
     quantize: QuantFormat | None = None,
@@ -63,7 +73,7 @@ def load_runtime(
     Raises:
         SystemExit: on every rank of torchrun but the first, when that one has ended, which is served until then.
     """
-    _check_before_loading(num_threads, lora_path, quantize)
+    _check_before_loading(num_threads, lora_path, quantize, kv_dtype)
     kv_memory_bytes = None if kv_memory is None else parse_bytes(kv_memory)
     name = "mistral-local-demo" if folder is None else Path(folder).resolve().name
     folder = demo_checkpoint() if folder is None else Path(folder)
@@ -99,6 +109,7 @@ def load_runtime(
         max_num_seqs=max_batch_size,
         max_context=max_context,
         kv_memory_bytes=kv_memory_bytes,
+        kv_dtype=kv_dtype,
         max_waiting=max_waiting,
         max_guesses=NGRAM_GUESSES if speculate == "ngram" else 0,
         deterministic=deterministic,
@@ -139,12 +150,15 @@ def _load_tokenizer(folder: Path, model: Transformer, note: Callable[[str], None
     return tokenizer
 
 
-def _check_before_loading(num_threads: int | None, lora_path: str | Path | None, quantize: str | None) -> None:
+def _check_before_loading(
+    num_threads: int | None, lora_path: str | Path | None, quantize: str | None, kv_dtype: str
+) -> None:
     """Refuse at once what would be found only after the weights were read."""
     if num_threads is not None and num_threads < 1:
         raise UsageError(f"num_threads: expected at least 1, got {num_threads}")
     if quantize is not None and quantize not in QUANT_FORMATS:
         raise UsageError(f"quantize: expected {', '.join(QUANT_FORMATS)}, got {quantize!r}")
+    check_kv_dtype(kv_dtype)
     if lora_path is not None and not Path(lora_path).is_file():
         raise AdapterError(f"{lora_path}: no such file")
 
