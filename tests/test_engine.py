@@ -350,6 +350,9 @@ def test_a_step_ahead_that_finds_no_memory_loses_nothing(model: Transformer, mon
     engine.step()
     with monkeypatch.context() as patch:
         patch.setattr(engine._runner, "_begin", lambda plan, rows: (_ for _ in ()).throw(MemoryError()))
+        assert engine._under_way
+        assert engine.step() == [sequence]  # that of the step under way
+        assert not engine._under_way
         with pytest.raises(OutOfMemoryError):
             engine.step()
     engine.run([sequence])

@@ -144,8 +144,12 @@ class Engine:
         Raises:
             OutOfMemoryError: if the device has no memory for the step; nothing was computed.
         """
-        while self._may_begin() and self._begin():
-            pass
+        try:
+            while self._may_begin() and self._begin():
+                pass
+        except OutOfMemoryError:
+            if not self._under_way:
+                raise  # else there may be memory when what is under way has ended
         if not self._under_way:
             self._release_finished()
             return []
