@@ -170,7 +170,7 @@ def test_stacked_experts_share_memory_with_the_experts_own_weights() -> None:
     with torch.no_grad():
         layer.experts[2].w1.weight.mul_(3)
     assert torch.allclose(layer._grouped(rows, sizes), layer._one_by_one(rows, sizes), atol=1e-6)
-    assert layer._stacked("w1")[2].data_ptr() == layer.experts[2].w1.weight.data_ptr()
+    assert layer._stacks("w1", "w3")[0][2].data_ptr() == layer.experts[2].w1.weight.data_ptr()
     layer.double()  # moves the weights: the stack is made anew
     rows = rows.double()
     assert torch.allclose(layer._grouped(rows, sizes), layer._one_by_one(rows, sizes), atol=1e-6)

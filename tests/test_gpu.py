@@ -8,6 +8,7 @@ import pytest
 import torch
 from checkpoints import write_checkpoint
 from oracle import one_file_ref
+from torch.nn.functional import linear, silu
 
 from mistral_local.args import MoeArgs
 from mistral_local.attention.batch import AttentionMetadata, PagedTables, SequenceSpan
@@ -22,6 +23,7 @@ from mistral_local.engine.step_graphs import sizes_of_graphs
 from mistral_local.generate import generate
 from mistral_local.kernels.grouped_linear import grouped_linear, grouped_linear_by_loop, grouped_linear_by_mask
 from mistral_local.kernels.quantized import QuantizedWeight, dequantize, quantize
+from mistral_local.kernels.rms_norm import Normed, rms_norm_by_torch
 from mistral_local.kernels.triton import SWITCH
 from mistral_local.kvcache.storage import FP8, LayerCache
 from mistral_local.model.rope import rotations
@@ -143,26 +145,80 @@ def test_triton_multiplies_few_rows_as_torch_does(
 
 @triton_serves
 @pytest.mark.parametrize("quant_format", [None, *QUANT_FORMATS])
+@pytest.mark.parametrize("num_rows", [1, 2, 5, 16])
+def test_triton_norms_adds_and_gates_around_a_product_as_torch_does(
+    num_rows: int, quant_format: QuantFormat | None
+) -> None:
+    from mistral_local.kernels.triton.linear import gate_up, linears
+
+    x, scale, residual, *weights = drawn((num_rows, 4096), (4096,), (num_rows, 14336), *[(14336, 4096)] * 2)
+    stored = [weight if quant_format is None else quantize(weight, quant_format) for weight in weights]
+    rows, normed = Normed(x, scale, 1e-5), rms_norm_by_torch(x, scale, 1e-5).float()
+    gate, up = (normed @ in_floats(weight).T for weight in stored)
+    for y, expected in zip(linears(rows, stored), (gate, up), strict=True):
+        assert_near(y, expected, 2**-7)
+    assert_near(gate_up(rows, *stored), silu(gate) * up, 2**-6)
+    product = linears(x, stored[:1])[0]
+    assert torch.equal(linears(x, stored[:1], residual)[0], residual + product)
+
+
+@triton_serves
+@pytest.mark.parametrize("quant_format", [None, *QUANT_FORMATS])
 @pytest.mark.parametrize("num_tokens", [1, 2, 16])
 def test_triton_multiplies_by_the_chosen_experts_as_torch_does(
     num_tokens: int, quant_format: QuantFormat | None
 ) -> None:
     """Matrices of Mixtral 8x7B, and tokens without an expert."""
-    from mistral_local.kernels.triton.moe import expert_linears
+    from mistral_local.kernels.triton.moe import expert_down, expert_gate_up
 
-    x, weight = drawn((num_tokens, 4096), (8, 14336, 4096))
+    x, *matrices = drawn((num_tokens, 4096), *[(8, 14336, 4096)] * 2, (8, 4096, 14336))
     experts = torch.stack([torch.randperm(9, device=CUDA)[:2] - 1 for _ in range(num_tokens)])
     experts[-1] = -1 if num_tokens > 1 else experts[-1]
-    matrices = list(weight) if quant_format is None else [quantize(matrix, quant_format) for matrix in weight]
-    stack = weight
-    if quant_format is not None:
-        stack = QuantizedWeight(*(torch.stack([getattr(q, name) for q in matrices]) for name in ("data", "scales")))
-    expected = [
-        row.float() @ in_floats(matrices[expert]).T if expert >= 0 else torch.zeros(14336, device=CUDA)
-        for row, experts_of_row in zip(x, experts.tolist(), strict=True)
-        for expert in experts_of_row
-    ]
-    assert_near(expert_linears(x, experts, [stack])[0], torch.stack(expected))
+    weights = torch.rand(num_tokens, 2, device=CUDA)
+    w1, w3, w2 = (stacked(stack, quant_format) for stack in matrices)
+    expected = torch.zeros(num_tokens, 4096, device=CUDA)
+    for token, choice in (experts >= 0).nonzero().tolist():
+        expert, row = experts[token, choice], x[token].float()
+        gate, up, down = (in_floats(matrix_of(stack, int(expert))) for stack in (w1, w3, w2))
+        expected[token] += weights[token, choice] * (down @ (silu(gate @ row) * (up @ row)))
+    h = expert_gate_up(x, experts, w1, w3)
+    found = expert_down(h, experts, weights, w2)
+    assert_near(found, expected, 2**-5)
+    assert not found[(experts < 0).all(1)].any()
+    assert torch.equal(expert_down(h, experts, weights, w2, x), x + found)
+
+
+@triton_serves
+@pytest.mark.parametrize(("num_experts", "k"), [(8, 2), (64, 6)])
+@pytest.mark.parametrize("num_tokens", [1, 16])
+def test_triton_sends_tokens_where_torch_sends_them(num_tokens: int, num_experts: int, k: int) -> None:
+    from mistral_local.kernels.triton.route import route as route_by_triton
+
+    x, scale, gate = drawn((num_tokens, 4096), (4096,), (num_experts, 4096))
+    gate /= 64
+    normed, weights, experts = route_by_triton(Normed(x, scale, 1e-5), gate, k, range(num_experts))
+    expected = rms_norm_by_torch(x, scale, 1e-5)
+    assert_near(normed, expected.float(), 2**-8)
+    logits = normed.float() @ gate.float().T
+    # Logits are rounded to bfloat16, so that equals may stand for each other.
+    assert torch.allclose(logits.gather(1, experts), logits.topk(k).values, atol=0.02)
+    shares = torch.softmax(linear(normed, gate).gather(1, experts).float(), dim=-1)
+    assert torch.allclose(weights, shares, atol=0.02)
+    assert torch.allclose(weights.sum(1), torch.ones(num_tokens, device=CUDA), atol=1e-5)
+
+
+@triton_serves
+@pytest.mark.parametrize("num_rows", [1, 17, 300])
+def test_triton_norms_and_gates_as_torch_does(num_rows: int) -> None:
+    from mistral_local.kernels.triton.elementwise import add_rms_norm, swiglu_
+
+    x, added, scale, halves = drawn((num_rows, 4096), (num_rows, 4096), (4096,), (num_rows, 28672))
+    total, normed = add_rms_norm(x, added, scale, 1e-5)
+    assert torch.equal(total, x + added)
+    assert_near(normed, rms_norm_by_torch(total, scale, 1e-5).float(), 2**-8)
+    gate, up = halves.chunk(2, dim=1)
+    expected = silu(gate.float()) * up.float()
+    assert_near(swiglu_(gate, up), expected, 2**-7)
 
 
 @triton_serves
@@ -290,9 +346,22 @@ def in_floats(weight: torch.Tensor | QuantizedWeight) -> torch.Tensor:
     return weight.float() if isinstance(weight, torch.Tensor) else dequantize(weight, torch.float32)
 
 
-def assert_near(found: torch.Tensor, expected: torch.Tensor) -> None:
-    """Rounding a result to bfloat16 is an error of 2^-9 at most; sums in fp32 add little."""
-    assert float((found.float() - expected).norm() / expected.norm()) < 2**-8
+def stacked(stack: torch.Tensor, quant_format: QuantFormat | None) -> torch.Tensor | QuantizedWeight:
+    if quant_format is None:
+        return stack
+    parts = [quantize(matrix, quant_format) for matrix in stack]
+    return QuantizedWeight(*(torch.stack([getattr(part, name) for part in parts]) for name in ("data", "scales")))
+
+
+def matrix_of(stack: torch.Tensor | QuantizedWeight, expert: int) -> torch.Tensor | QuantizedWeight:
+    if isinstance(stack, torch.Tensor):
+        return stack[expert]
+    return QuantizedWeight(stack.data[expert], stack.scales[expert])
+
+
+def assert_near(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 2**-8) -> None:
+    """Rounding a result to bfloat16 is an error of 2^-9 at most, and so is each number on the way; sums in fp32 add little."""
+    assert float((found.float() - expected).norm() / expected.norm()) < tolerance
 
 
 def test_loading_leaves_no_copy_of_the_weights_in_host_memory(tmp_path: Path) -> None:

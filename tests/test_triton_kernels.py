@@ -210,6 +210,11 @@ def test_the_norm_is_its_twin(dim: int, dtype: torch.dtype) -> None:
     expected = rms_norm_by_torch(x, weight, 1e-5)
     tolerance = {torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}[dtype]
     torch.testing.assert_close(elementwise.rms_norm(x, weight, 1e-5), expected, atol=tolerance, rtol=tolerance)
+    added = normal(3, dim, seed=2, dtype=dtype)
+    total, normed = elementwise.add_rms_norm(x, added, weight, 1e-5)
+    # The interpreter cuts off what bfloat16 has no bits for.
+    torch.testing.assert_close(total, x + added, atol=0, rtol=2**-7 if dtype == torch.bfloat16 else 0)
+    assert torch.equal(normed, elementwise.rms_norm(total, weight, 1e-5))
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, torch.bfloat16])
@@ -217,7 +222,10 @@ def test_the_gate_is_its_twin(dtype: torch.dtype) -> None:
     gate, up = normal(5, 300, dtype=dtype) * 4, normal(5, 300, seed=1, dtype=dtype)
     expected = swiglu_by_torch(gate.clone(), up)
     tolerance = {torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}[dtype]
+    halves = torch.cat([gate, up], dim=1).chunk(2, dim=1)
     torch.testing.assert_close(elementwise.swiglu_(gate, up), expected, atol=tolerance, rtol=tolerance)
+    assert torch.equal(elementwise.swiglu_(*halves), gate)
+    assert torch.equal(halves[1], up)
 
 
 @pytest.mark.parametrize("head_dim", [16, 24])

@@ -12,15 +12,18 @@ import pytest
 import torch
 from checkpoints import write_checkpoint
 from torch import Tensor
+from torch.nn.functional import silu
 
 from mistral_local.args import MoeArgs, TransformerArgs
 from mistral_local.config import QUANT_FORMATS, EngineConfig, QuantFormat
 from mistral_local.engine.engine import Engine
 from mistral_local.engine.sequence import Sequence
 from mistral_local.kernels.quantized import QuantizedWeight, dequantize, quantize
+from mistral_local.kernels.rms_norm import Normed, rms_norm_by_torch, rows_of
+from mistral_local.kernels.swiglu import swiglu_by_torch
 from mistral_local.kernels.triton import MAX_ROWS, SWITCH
-from mistral_local.model.linear import Linear, linears
-from mistral_local.model.moe import MoeFeedForward
+from mistral_local.model.linear import Linear, gated_linears, linears
+from mistral_local.model.moe import MoeFeedForward, route
 from mistral_local.sampling.params import SamplingParams
 from mistral_local.transformer import Transformer
 
@@ -31,6 +34,8 @@ pytest.importorskip("triton")
 
 from mistral_local.kernels.triton import linear as triton_linear
 from mistral_local.kernels.triton import moe as triton_moe
+from mistral_local.kernels.triton import product as triton_product
+from mistral_local.kernels.triton import route as triton_route
 
 MIXTURE = MoeArgs(num_experts=4, num_experts_per_tok=2)
 FORMATS: list[QuantFormat | None] = [None, *QUANT_FORMATS]
@@ -83,6 +88,37 @@ def test_products_are_those_of_torch(
         assert_close(y, x.double() @ in_floats(weight).T)
 
 
+@pytest.mark.parametrize(
+    ("num_rows", "dtype"),
+    [(1, torch.float32), (2, torch.float32), (7, torch.float16), (16, torch.float32), (1, torch.bfloat16)],
+)
+@pytest.mark.parametrize("columns", [96, 288])
+@pytest.mark.parametrize("quant_format", FORMATS)
+def test_norm_residual_and_gate_are_part_of_a_product(
+    quant_format: QuantFormat | None, columns: int, num_rows: int, dtype: torch.dtype
+) -> None:
+    x, scale = normal(num_rows, columns, dtype=dtype) * 3, normal(columns, seed=1, dtype=dtype)
+    weights = [stored((normal(out, columns, seed=out) / 8).to(dtype), quant_format) for out in (33, 1, 16)]
+    rows = Normed(x, scale, 1e-5)
+    normed = rms_norm_by_torch(x, scale, 1e-5).double()
+    for y, weight in zip(triton_linear.linears(rows, weights), weights, strict=True):
+        assert_close(y, normed @ in_floats(weight).T)
+    residual = normal(num_rows, 33, seed=3, dtype=dtype)
+    product = triton_linear.linears(x, weights[:1])[0]
+    found = triton_linear.linears(x, weights[:1], residual)[0]
+    # The interpreter cuts off what bfloat16 has no bits for.
+    torch.testing.assert_close(found, residual + product, atol=0, rtol=2**-7 if dtype == torch.bfloat16 else 0)
+    other = stored((normal(33, columns, seed=4) / 8).to(dtype), quant_format)
+    gate, up = triton_linear.linears(rows, [weights[0], other])
+    torch.testing.assert_close(triton_linear.gate_up(rows, weights[0], other), swiglu_by_torch(gate, up))
+
+
+def test_a_gate_of_another_form_takes_more_launches() -> None:
+    x, w1, w3 = normal(2, 128), normal(6, 128, seed=1) / 8, quantize(normal(6, 128, seed=2) / 8, "int8")
+    expected = silu(x.double() @ w1.double().T) * (x.double() @ in_floats(w3).T)
+    assert_close(triton_linear.gate_up(x, w1, w3), expected)
+
+
 @pytest.mark.parametrize("num_rows", [1, 2])
 @pytest.mark.parametrize("group", [32, 64, 128, 256])
 def test_scales_belong_to_their_columns(group: int, num_rows: int) -> None:
@@ -126,14 +162,19 @@ def test_matrices_of_different_forms_take_more_launches() -> None:
 def test_what_the_kernels_cannot_read_goes_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SWITCH, "1")
     x = normal(2, 96)
-    assert triton_linear.can_read(grouped_fp8(5, 96, 32), x)
-    assert not triton_linear.can_read(grouped_fp8(5, 96, 48), x)
-    assert not triton_linear.can_read(normal(96, 5).T, x)
-    assert not triton_linear.can_read(normal(5, 96).half(), x)
+    assert triton_product.can_read(grouped_fp8(5, 96, 32), x)
+    assert not triton_product.can_read(grouped_fp8(5, 96, 48), x)
+    assert not triton_product.can_read(normal(96, 5).T, x)
+    assert not triton_product.can_read(normal(5, 96).half(), x)
     monkeypatch.setattr(triton_linear, "linears", lambda *_: pytest.fail("the kernels were called"))
     layer = Linear(96, 5)
     layer.take(grouped_fp8(5, 96, 48))
-    assert_close(layer(x), x.double() @ in_floats(grouped_fp8(5, 96, 48)).T)
+    expected = x.double() @ in_floats(grouped_fp8(5, 96, 48)).T
+    assert_close(layer(x), expected)
+    assert_close(layer(x, normal(2, 5)), expected + normal(2, 5).double())
+    normed = rms_norm_by_torch(x, torch.ones(96), 1e-5)
+    assert_close(linears(Normed(x, torch.ones(96), 1e-5), layer)[0], layer(normed).double())
+    assert_close(gated_linears(x, layer, layer), silu(expected) * expected)
     for num_rows in (0, MAX_ROWS + 1):
         plain = Linear(96, 5)
         assert linears(normal(num_rows, 96), plain)[0].shape == (num_rows, 5)
@@ -148,23 +189,88 @@ def stacked(parts: list[Tensor | QuantizedWeight]) -> Tensor | QuantizedWeight:
 @pytest.mark.parametrize("quant_format", FORMATS)
 @pytest.mark.parametrize(
     "experts",
-    [[[2, 0]], [[-1, 3]], [[1, 2], [2, 1], [3, 2]], [[-1, -1], [0, 1], [-1, 1]], [[1], [0], [-1], [1], [1]]],
+    [
+        [[2, 0]],
+        [[-1, 3]],
+        [[-1, -1]],
+        [[1, 2], [2, 1], [3, 2]],
+        [[-1, -1], [0, 1], [-1, 1]],
+        [[1], [0], [-1], [1], [1]],
+    ],
     ids=str,
 )
 def test_rows_go_through_their_experts(quant_format: QuantFormat | None, experts: list[list[int]]) -> None:
+    """Up and down again, with what they add to; w1 and w3 of an expert lie beside each other."""
     chosen = torch.tensor(experts)
     num_tokens, k = chosen.shape
-    parts = [[stored(normal(20, 64, seed=10 * s + e), quant_format) for e in range(4)] for s in range(2)]
-    for x in (normal(num_tokens, 64), normal(num_tokens * k, 64)):
-        found = triton_moe.expert_linears(x, chosen, [stacked(of_stack) for of_stack in parts])
-        rows = x.repeat_interleave(k, dim=0) if len(x) == num_tokens else x
-        for y, of_stack in zip(found, parts, strict=True):
-            expected = [
-                in_floats(of_stack[expert]) @ row.double() if expert >= 0 else torch.zeros(20, dtype=torch.float64)
-                for expert, row in zip(chosen.flatten().tolist(), rows, strict=True)
-            ]
-            assert_close(y, torch.stack(expected))
-            assert not y[chosen.flatten() < 0].any()
+    x, residual, weights = normal(num_tokens, 64), normal(num_tokens, 20, seed=5), normal(num_tokens, k, seed=6).abs()
+    w1, w3, w2 = (
+        [stored(normal(*shape, seed=10 * s + e) / 8, quant_format) for e in range(4)]
+        for s, shape in enumerate([(32, 64), (32, 64), (20, 32)])
+    )
+    pairs = stacked([stacked(list(pair)) for pair in zip(w1, w3, strict=True)])
+    gate_up = [pairs[:, half] if isinstance(pairs, Tensor) else part_of(pairs, half) for half in (0, 1)]
+    h = triton_moe.expert_gate_up(x, chosen, *gate_up)
+    zero = torch.zeros(20, dtype=torch.float64)
+    expected = []
+    for row, of_row, weights_of_row in zip(x.double(), experts, weights.double(), strict=True):
+        ups = [silu(in_floats(w1[e]) @ row) * (in_floats(w3[e]) @ row) if e >= 0 else None for e in of_row]
+        downs = [zero if up is None else in_floats(w2[e]) @ up for up, e in zip(ups, of_row, strict=True)]
+        expected.append(sum((weight * down for weight, down in zip(weights_of_row, downs, strict=True)), zero))
+        for choice, up in enumerate(ups):
+            if up is not None:
+                assert_close(h[len(expected) * k - k + choice], up)
+    h[chosen.flatten() < 0] = float("nan")  # what is nobody's is not read
+    assert_close(triton_moe.expert_down(h, chosen, weights, stacked(w2)), torch.stack(expected))
+    found = triton_moe.expert_down(h, chosen, weights, stacked(w2), residual)
+    assert_close(found, torch.stack(expected) + residual.double())
+
+
+def part_of(pairs: QuantizedWeight, half: int) -> QuantizedWeight:
+    return QuantizedWeight(pairs.data[:, half], pairs.scales[:, half])
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_what_is_not_finite_stays_with_the_tokens_that_chose_it() -> None:
+    h, w2 = normal(2, 32), normal(3, 20, 32, seed=1)
+    w2[2] = float("inf")
+    found = triton_moe.expert_down(h, torch.tensor([[1], [2]]), torch.ones(2, 1), w2)
+    assert_close(found[0], w2[1].double() @ h[0].double())
+    assert not found[1].isfinite().any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("num_experts", "k"), [(4, 2), (7, 3), (64, 6), (1, 1)])
+@pytest.mark.parametrize(("num_tokens", "dim"), [(1, 96), (5, 1100), (16, 32)])
+def test_tokens_are_sent_where_torch_sends_them(
+    num_tokens: int, dim: int, num_experts: int, k: int, dtype: torch.dtype
+) -> None:
+    x, scale, gate = normal(num_tokens, dim), normal(dim, seed=1), normal(num_experts, dim, seed=2)
+    x, scale, gate = (t.to(dtype) for t in (x, scale, gate))
+    normed, weights, experts = triton_route.route(Normed(x, scale, 1e-5), gate, k, range(num_experts))
+    assert_close(normed, rms_norm_by_torch(x, scale, 1e-5).double())
+    logits = (normed.double() @ gate.double().T).to(dtype)
+    expected, chosen = route(logits, k)
+    torch.testing.assert_close(weights, expected, atol=TOLERANCES[dtype], rtol=0)
+    assert_close(logits.gather(1, experts), logits.gather(1, chosen).double())
+    assert all(len(set(of_token)) == k for of_token in experts.tolist())
+    again, weights_again, held = triton_route.route(normed, gate, k, range(1, 3))
+    assert again is normed
+    assert torch.equal(weights_again, weights)
+    expected_held = (experts - 1).where((experts == 1) | (experts == 2), -1)
+    assert torch.equal(held, expected_held)
+    is_token = torch.arange(num_tokens) % 2 == 1
+    *_, held = triton_route.route(normed, gate, k, range(1, 3), is_token)
+    assert torch.equal(held, expected_held.where(is_token[:, None], -1))
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_that_are_none_are_sent_to_experts_that_there_are(number: float) -> None:
+    x = torch.full((2, 32), number)
+    _, weights, experts = triton_route.route(Normed(x, torch.ones(32), 1e-5), normal(5, 32), 2, range(5))
+    assert ((experts >= 0) & (experts < 5)).all()
+    assert weights.isnan().all()
 
 
 @pytest.mark.parametrize("quant_format", [None, "int4"])
@@ -194,11 +300,26 @@ def test_parts_of_the_experts_give_parts_of_the_sum(
     assert_close(layers[1](x) + layers[2](x), expected.double())
 
 
+def test_a_hook_sees_what_a_half_adds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that does which adds up what ranks computed: nothing may be added before it."""
+    model = Transformer.from_folder(write_checkpoint(tmp_path, head_dim=16, n_layers=1, vocab_size=99))
+    monkeypatch.setenv(SWITCH, "1")
+    ids = torch.tensor([3, 4, 5])
+    expected = model(ids, [3])
+    for half in ("attention", "feed_forward"):
+        model.get_submodule(f"layers.0.{half}").register_forward_hook(lambda module, args, output: output * 2 / 2)
+    assert_close(model(ids, [3]), expected.double())
+    for half in ("attention", "feed_forward"):
+        model.get_submodule(f"layers.0.{half}").register_forward_hook(lambda module, args, output: output * 0)
+    assert_close(model(ids, [3]), model.logits(model.norm(model.tok_embeddings(ids))).double())
+
+
 @pytest.mark.parametrize(
     ("quant_format", "moe"),
     [
         (None, None),
         ("int4", MIXTURE),
+        (None, "tied"),
         pytest.param(None, MIXTURE, marks=pytest.mark.long),
         *[pytest.param(quant_format, None, marks=pytest.mark.long) for quant_format in QUANT_FORMATS],
         *[pytest.param(quant_format, MIXTURE, marks=pytest.mark.long) for quant_format in ("int8", "fp8")],
@@ -206,9 +327,10 @@ def test_parts_of_the_experts_give_parts_of_the_sum(
     ids=lambda value: "mixture" if value == MIXTURE else str(value),
 )
 def test_a_model_gives_the_same_answers_on_these_kernels(
-    quant_format: QuantFormat | None, moe: MoeArgs | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quant_format: QuantFormat | None, moe: MoeArgs | str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = write_checkpoint(tmp_path, moe=moe, n_heads=2, n_kv_heads=1, head_dim=24, n_layers=1, vocab_size=99)
+    kind = {"tied": True} if moe == "tied" else {"moe": moe}
+    folder = write_checkpoint(tmp_path, **kind, n_heads=2, n_kv_heads=1, head_dim=24, n_layers=1, vocab_size=99)
     model = Transformer.from_folder(folder, quantize=quant_format)
     config = EngineConfig(max_num_seqs=2, max_context=64, block_size=4)
     prompts = [list(range(3, 22)), [4]]
@@ -221,7 +343,9 @@ def test_a_model_gives_the_same_answers_on_these_kernels(
     monkeypatch.setenv(SWITCH, "1")
     shapes: list[tuple[int, ...]] = []
     multiply = triton_linear.linears
-    monkeypatch.setattr(triton_linear, "linears", lambda x, w: shapes.append(tuple(x.shape)) or multiply(x, w))
+    monkeypatch.setattr(
+        triton_linear, "linears", lambda x, *w: shapes.append(tuple(rows_of(x).shape)) or multiply(x, *w)
+    )
     found = answers()
     assert {1, 2} <= {num_rows for num_rows, _ in shapes} <= set(range(1, MAX_ROWS + 1))
     for ours, theirs in zip(found, expected, strict=True):
@@ -251,5 +375,8 @@ def test_every_kernel_compiles_for_gpus(capability: int, tmp_path: Path) -> None
         "_attend",
         "_merge",
         "_linears",
-        "_expert_linears",
+        "_gate_up",
+        "_expert_gate_up",
+        "_expert_down",
+        "_route",
     }

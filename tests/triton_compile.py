@@ -19,7 +19,8 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from mistral_local.kernels.quantized import QuantizedWeight, num_groups
-from mistral_local.kernels.triton import elementwise, linear, moe, paged_attention
+from mistral_local.kernels.rms_norm import Normed
+from mistral_local.kernels.triton import elementwise, linear, moe, paged_attention, product, route
 
 POINTERS = {
     torch.bfloat16: "*bf16",
@@ -75,17 +76,24 @@ def matrix(quant_format: str | None, *shape: int, group: int | None = None) -> T
     return QuantizedWeight(empty(*before, width, dtype=dtype), empty(*before, groups, dtype=torch.float32))
 
 
+def normed(*shape: int, dtype: torch.dtype = torch.bfloat16) -> Normed:
+    return Normed(empty(*shape, dtype=dtype), empty(shape[-1], dtype=dtype), 1e-5)
+
+
 def compile_linears() -> None:
-    """QKV of Mistral 7B; with int8 its down projection and with floats its output as well."""
+    """Products of Mistral 7B, with the norm before, the residual after and the gate between them."""
     for quant_format, group in ((None, None), ("int8", None), ("int4", None), ("fp8", None), ("fp8", 128)):
         weights = [matrix(quant_format, out, 4096, group=group) for out in (4096, 1024, 1024)]
         for num_rows in (1, 5, 16):
-            linear.linears(empty(num_rows, 4096), weights)
+            linear.linears(normed(num_rows, 4096), weights)
+            linear.gate_up(normed(num_rows, 4096), *[matrix(quant_format, 14336, 4096, group=group)] * 2)
     for num_rows in (1, 16):
-        linear.linears(empty(num_rows, 14336), [matrix("int8", 4096, 14336)])
+        for quant_format in (None, "int8"):
+            linear.linears(empty(num_rows, 14336), [matrix(quant_format, 4096, 14336)], empty(num_rows, 4096))
         linear.linears(empty(num_rows, 4096), [empty(32768, 4096)])
         for dtype in (torch.float16, torch.float32):
-            linear.linears(empty(num_rows, 4096, dtype=dtype), [empty(28672, 4096, dtype=dtype)])
+            linear.linears(normed(num_rows, 4096, dtype=dtype), [empty(28672, 4096, dtype=dtype)])
+            linear.gate_up(normed(num_rows, 4096, dtype=dtype), *[empty(14336, 4096, dtype=dtype)] * 2)
         linear.linears(empty(num_rows, 4096, dtype=torch.float32), [matrix("fp8", 28672, 4096)])
 
 
@@ -94,8 +102,13 @@ def compile_experts() -> None:
     for quant_format in (None, "int4", "fp8"):
         for num_tokens in (1, 16):
             experts = empty(num_tokens, 2, dtype=torch.int64)
-            moe.expert_linears(empty(num_tokens, 4096), experts, [matrix(quant_format, 8, 14336, 4096)] * 2)
-            moe.expert_linears(empty(num_tokens * 2, 14336), experts, [matrix(quant_format, 8, 4096, 14336)])
+            x, h = empty(num_tokens, 4096), empty(num_tokens * 2, 14336)
+            weights = empty(num_tokens, 2, dtype=torch.float32)
+            moe.expert_gate_up(x, experts, *[matrix(quant_format, 8, 14336, 4096)] * 2)
+            moe.expert_down(h, experts, weights, matrix(quant_format, 8, 4096, 14336), x)
+    for dtype in (torch.bfloat16, torch.float32):
+        route.route(normed(16, 4096, dtype=dtype), empty(8, 4096, dtype=dtype), 2, range(8))
+    route.route(normed(1, 5120), empty(64, 5120), 6, range(32), empty(1, dtype=torch.bool))
 
 
 def compile_attention() -> None:
@@ -130,7 +143,9 @@ def compile_attention() -> None:
 def compile_elementwise() -> None:
     x, slots = empty(16, 4096), empty(16, dtype=torch.int64)
     elementwise.rms_norm(x, empty(4096), 1e-5)
+    elementwise.add_rms_norm(x, x, empty(4096), 1e-5)
     elementwise.swiglu_(x, x)
+    elementwise.swiglu_(*empty(16, 28672).chunk(2, dim=1))
     q, kv, cache = empty(16, 32, 128), empty(16, 8, 128), empty(8192, 8, 128)
     rotation = empty(16, 1, 64, dtype=torch.complex64)
     elementwise.rotate_and_store_(q, kv, kv, rotation, cache, cache, slots)
@@ -142,7 +157,7 @@ if __name__ == "__main__":
     CAPABILITY = int(sys.argv[1])
     JITFunction.run = compile_instead
     module: ModuleType
-    for module in (linear, paged_attention):
+    for module in (product, paged_attention):
         module.num_processors = lambda device: PROCESSORS
     compile_elementwise()
     compile_attention()

@@ -7,7 +7,7 @@ from mistral_local.kernels import native, triton
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
-    """silu(gate) * up, both [T, hidden] and contiguous; `gate` may be overwritten."""
+    """silu(gate) * up, both [T, hidden], contiguous unless on CUDA; `gate` may be overwritten."""
     if triton.serves(gate):
         from mistral_local.kernels.triton.elementwise import swiglu_ as swiglu_by_triton_
 

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from mistral_local.args import TransformerArgs
 from mistral_local.attention.backend import AttentionBackend
 from mistral_local.attention.batch import AttentionMetadata
+from mistral_local.kernels.rms_norm import Normed
 from mistral_local.kvcache.storage import LayerCache
 from mistral_local.model.linear import Linear, linears
 
@@ -23,18 +24,19 @@ class Attention(nn.Module):
 
     def forward(
         self,
-        x: Tensor,
+        x: Tensor | Normed,
         rotation: Tensor,
         *,
         backend: AttentionBackend,
         cache: LayerCache | None,
         metadata: AttentionMetadata,
+        residual: Tensor | None = None,
     ) -> Tensor:
-        """[T, dim] -> [T, dim]; new keys and values go to `cache`."""
+        """[T, dim] -> [T, dim], added to `residual` if it is given; new keys and values go to `cache`."""
         q, k, v = linears(x, self.wq, self.wk, self.wv)
         q = q.view(-1, self.n_heads, self.head_dim)
         k, v = (t.view(-1, self.n_kv_heads, self.head_dim) for t in (k, v))
         mixed = backend.rotate_and_attend(
             q, k, v, rotation, cache=cache, metadata=metadata, window=self.window
         )  # [T, n_heads, head_dim]
-        return self.wo(mixed.reshape(-1, self.n_heads * self.head_dim))
+        return self.wo(mixed.reshape(-1, self.n_heads * self.head_dim), residual)

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from mistral_local.args import TransformerArgs
-from mistral_local.kernels.swiglu import swiglu
-from mistral_local.model.linear import Linear, linears
+from mistral_local.kernels.rms_norm import Normed
+from mistral_local.model.linear import Linear, gated_linears
 
 
 class FeedForward(nn.Module):
@@ -16,6 +16,9 @@ class FeedForward(nn.Module):
         self.w2 = Linear(args.hidden_dim, args.dim)
         self.w3 = Linear(args.dim, args.hidden_dim)
 
-    def forward(self, x: Tensor, is_token: Tensor | None = None) -> Tensor:
-        """[T, dim] -> [T, dim]; nothing is wanted of rows that are no tokens, and they cost nothing here."""
-        return self.w2(swiglu(*linears(x, self.w1, self.w3)))
+    def forward(self, x: Tensor | Normed, is_token: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
+        """[T, dim] -> [T, dim], added to `residual` if it is given.
+
+        Nothing is wanted of rows that are no tokens, and they cost nothing here.
+        """
+        return self.w2(gated_linears(x, self.w1, self.w3), residual)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from mistral_local.kernels import native, triton
 from mistral_local.kernels.packed_linear import LinearProduct
 from mistral_local.kernels.quantized import QuantizedWeight, quantized_linears, quantized_products
+from mistral_local.kernels.rms_norm import Normed, computed, rows_of
+from mistral_local.kernels.swiglu import swiglu
 
 
 class Linear(nn.Linear):
@@ -39,9 +41,9 @@ class Linear(nn.Linear):
         self.take(QuantizedWeight(self.weight.to(device), self.scales.to(device)))
         return self
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[T, in] -> [T, out]."""
-        return linears(x, self)[0]
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """[T, in] -> [T, out], added to `residual` if it is given."""
+        return linears(x, self, residual=residual)[0]
 
 
 class Embedding(nn.Embedding):
@@ -57,15 +59,25 @@ class Embedding(nn.Embedding):
         return None
 
 
-def linears(x: Tensor, *layers: Linear | Embedding) -> list[Tensor]:
-    """Put x [T, in] through several layers at once, whose products may be one kernel: [T, out] of each."""
-    if triton.serves(x, max_rows=triton.MAX_ROWS):
-        from mistral_local.kernels.triton.linear import can_read
+def linears(x: Tensor | Normed, *layers: Linear | Embedding, residual: Tensor | None = None) -> list[Tensor]:
+    """Put x [T, in] through several layers at once, whose products may be one kernel.
+
+    Args:
+        residual: [T, out], which the product of a single layer is added to.
+
+    Returns:
+        [T, out] of each layer.
+    """
+    matrices = _for_triton(x, *layers)
+    if matrices is not None:
         from mistral_local.kernels.triton.linear import linears as linears_by_triton
 
-        matrices = [layer.weight if layer.quantized is None else layer.quantized for layer in layers]
-        if all(can_read(matrix, x) for matrix in matrices):
-            return linears_by_triton(x, matrices)
+        return linears_by_triton(x, matrices, residual)
+    products = _products(computed(x), layers)
+    return products if residual is None else [residual + product for product in products]
+
+
+def _products(x: Tensor, layers: Sequence[Linear | Embedding]) -> list[Tensor]:
     quantized = [layer.quantized for layer in layers if layer.quantized is not None]
     if quantized:
         return quantized_linears(x, quantized)
@@ -74,6 +86,27 @@ def linears(x: Tensor, *layers: Linear | Embedding) -> list[Tensor]:
     if kernels is not None:
         return kernels.linears(x.contiguous(), weights)
     return [layer.product(x, weight) for layer, weight in zip(layers, weights, strict=True)]
+
+
+def gated_linears(x: Tensor | Normed, gate: Linear, up: Linear) -> Tensor:
+    """silu(gate x) * up x (arXiv:2002.05202): [T, in] -> [T, hidden]."""
+    matrices = _for_triton(x, gate, up)
+    if matrices is not None:
+        from mistral_local.kernels.triton.linear import gate_up
+
+        return gate_up(x, *matrices)
+    return swiglu(*linears(x, gate, up))
+
+
+def _for_triton(x: Tensor | Normed, *layers: Linear | Embedding) -> list[Tensor | QuantizedWeight] | None:
+    """The matrices of the layers, if Triton's kernels put x through them."""
+    rows = rows_of(x)
+    if not triton.serves(rows, max_rows=triton.MAX_ROWS):
+        return None
+    from mistral_local.kernels.triton.product import can_read
+
+    matrices = [layer.weight if layer.quantized is None else layer.quantized for layer in layers]
+    return matrices if all(can_read(matrix, rows) for matrix in matrices) else None
 
 
 def grouped_linears(x: Tensor, group_sizes: list[int], *stacks: Sequence[Linear]) -> list[Tensor]:

@@ -1,5 +1,7 @@
 """The sparse mixture-of-experts feed-forward layer of Mixtral."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -8,8 +10,10 @@ from mistral_local.args import MoeArgs, TransformerArgs
 from mistral_local.kernels import triton
 from mistral_local.kernels.grouped_linear import grouped_linear
 from mistral_local.kernels.quantized import QuantizedWeight
+from mistral_local.kernels.rms_norm import Normed, computed, rows_of
 from mistral_local.kernels.swiglu import swiglu
 from mistral_local.model.feed_forward import FeedForward
+from mistral_local.model.joined import join
 from mistral_local.model.linear import Linear, grouped_linears
 
 NO_EXPERT = -1
@@ -33,7 +37,6 @@ class MoeFeedForward(nn.Module):
         self.experts = nn.ModuleList([FeedForward(args) for _ in range(moe.num_experts)])
         self.num_experts = moe.num_experts
         self.first_held = 0
-        self._stacks: dict[tuple[str, str], Tensor] = {}
 
     def hold(self, experts: range) -> None:
         """Keep these experts only; they keep their numbers."""
@@ -41,15 +44,16 @@ class MoeFeedForward(nn.Module):
             delattr(self.experts, str(number))
         self.first_held = experts.start
 
-    def forward(self, x: Tensor, is_token: Tensor | None = None) -> Tensor:
-        """[T, dim] -> [T, dim]; rows that are no tokens choose no expert."""
-        k = self.num_experts_per_tok
-        weights, experts = route(self.gate(x), k)
-        experts = self._numbers_here(experts, is_token)
-        mixed = self._by_pairs(x, experts) if triton.serves(x, max_rows=triton.MAX_ROWS) else None
-        if mixed is None:
-            mixed = self._sorted(x, experts)
-        return (mixed.view(-1, k, x.shape[-1]) * weights[..., None].to(x.dtype)).sum(1)
+    def forward(self, x: Tensor | Normed, is_token: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
+        """[T, dim] -> [T, dim], added to `residual` if it is given; rows that are no tokens choose no expert."""
+        mixed = self._unsorted(x, is_token, residual) if triton.serves(rows_of(x), max_rows=triton.MAX_ROWS) else None
+        if mixed is not None:
+            return mixed
+        x = computed(x)
+        weights, experts = route(self.gate(x), self.num_experts_per_tok)
+        pairs = self._sorted(x, self._numbers_here(experts, is_token)).view(*experts.shape, -1)
+        mixed = (pairs * weights[..., None].to(x.dtype)).sum(1)
+        return mixed if residual is None else residual + mixed
 
     def waits_for_host(self, num_tokens: int) -> bool:
         """Whether a step of so many tokens reads on the host who goes where."""
@@ -68,16 +72,18 @@ class MoeFeedForward(nn.Module):
         """Whether one kernel multiplies the sorted rows by all experts."""
         return on_cuda and all(parameter.dtype == dtype for parameter in self.experts.parameters())
 
-    def _by_pairs(self, x: Tensor, experts: Tensor) -> Tensor | None:
-        """[T, dim], [T, k] -> [T * k, dim], 0 where there is no expert; None if Triton cannot read the experts."""
-        from mistral_local.kernels.triton.linear import can_read
-        from mistral_local.kernels.triton.moe import expert_linears
+    def _unsorted(self, x: Tensor | Normed, is_token: Tensor | None, residual: Tensor | None) -> Tensor | None:
+        """As forward, of few rows; None if Triton cannot read the experts."""
+        from mistral_local.kernels.triton.moe import expert_down, expert_gate_up
+        from mistral_local.kernels.triton.product import can_read
+        from mistral_local.kernels.triton.route import route as route_by_triton
 
-        w1, w2, w3 = (self._matrices(name) for name in ("w1", "w2", "w3"))
-        if not all(can_read(matrices, x) for matrices in (w1, w2, w3)):
+        w1, w3, w2 = *self._stacks("w1", "w3"), *self._stacks("w2")
+        if not all(can_read(matrices, rows_of(x)) for matrices in (self.gate.weight, w1, w3, w2)):
             return None
-        gate, up = expert_linears(x, experts, [w1, w3])
-        return expert_linears(swiglu(gate, up), experts, [w2])[0]
+        held = range(self.first_held, self.first_held + len(self.experts))
+        x, weights, experts = route_by_triton(x, self.gate.weight, self.num_experts_per_tok, held, is_token)
+        return expert_down(expert_gate_up(x, experts, w1, w3), experts, weights, w2, residual)
 
     def _sorted(self, x: Tensor, experts: Tensor) -> Tensor:
         """[T, dim], [T, k] -> [T * k, dim], 0 where there is no expert; each expert multiplies its rows together."""
@@ -105,32 +111,24 @@ class MoeFeedForward(nn.Module):
 
     def _grouped(self, rows: Tensor, group_sizes: Tensor) -> Tensor:
         """[T * k, dim] -> [T * k, dim], 0 where there is no expert; without waiting for the device."""
-        w1, w2, w3 = (self._stacked(name) for name in ("w1", "w2", "w3"))
-        gate, up = grouped_linear(rows, w1, group_sizes), grouped_linear(rows, w3, group_sizes)
-        out = grouped_linear(swiglu(gate, up), w2, group_sizes)
+        gate, up = grouped_linear(rows, self._joined("w1", "w3"), group_sizes).chunk(2, dim=1)
+        out = grouped_linear(swiglu(gate, up), self._joined("w2"), group_sizes)
         has_expert = torch.arange(len(rows), device=rows.device) < group_sizes.sum()
         return torch.where(has_expert[:, None], out, 0)
 
-    def _matrices(self, name: str) -> Tensor | QuantizedWeight:
-        """One matrix of all experts that are held, [experts, out, in]."""
-        if getattr(next(iter(self.experts)), name).quantized is None:
-            return self._stacked(name)
-        return QuantizedWeight(self._stacked(name), self._stacked(name, "scales"))
+    def _stacks(self, *names: str) -> Sequence[Tensor | QuantizedWeight]:
+        """Of each name the matrices of all experts that are held, [experts, out, in]."""
+        bits = self._joined(*names).chunk(len(names), dim=1)
+        if getattr(next(iter(self.experts)), names[0]).quantized is None:
+            return bits
+        scales = self._joined(*names, parameter="scales").chunk(len(names), dim=1)
+        return list(map(QuantizedWeight, bits, scales))
 
-    def _stacked(self, name: str, parameter: str = "weight") -> Tensor:
-        """One parameter of all experts that are held, [experts, ...].
-
-        Made at the first call; the experts' own parameters become views of it, so that nothing is stored twice and a write
-        to either is a write to both.
-        """
-        linears = [getattr(expert, name) for expert in self.experts]
-        parts = [getattr(linear, parameter).detach() for linear in linears]
-        stack = self._stacks.get((name, parameter))
-        if stack is None or any(own.data_ptr() != part.data_ptr() for own, part in zip(stack, parts, strict=True)):
-            stack = self._stacks[name, parameter] = torch.stack(parts)
-            for own, linear in zip(stack, linears, strict=True):
-                setattr(linear, parameter, nn.Parameter(own, requires_grad=False))
-        return stack
+    def _joined(self, *names: str, parameter: str = "weight") -> Tensor:
+        """A parameter of all experts that are held, [experts, out of all names, ...]; theirs become views of it."""
+        layers = [getattr(expert, name) for expert in self.experts for name in names]
+        joined = join(layers, parameter)
+        return joined.view(len(self.experts), -1, *joined.shape[1:])
 
 
 def route(logits: Tensor, num_chosen: int) -> tuple[Tensor, Tensor]:

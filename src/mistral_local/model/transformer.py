@@ -20,6 +20,7 @@ from mistral_local.model.feed_forward import FeedForward
 from mistral_local.model.linear import Embedding, Linear, linears
 from mistral_local.model.moe import MoeFeedForward
 from mistral_local.model.norm import RMSNorm
+from mistral_local.model.residual import Residual
 from mistral_local.model.rope import rotations
 
 
@@ -35,17 +36,18 @@ class TransformerBlock(nn.Module):
 
     def forward(
         self,
-        x: Tensor,
+        x: Residual,
         rotation: Tensor,
         *,
         backend: AttentionBackend,
         cache: LayerCache | None,
         metadata: AttentionMetadata,
         is_token: Tensor | None = None,
-    ) -> Tensor:
+    ) -> Residual:
         """[T, dim] -> [T, dim]; is_token as in Batch."""
-        x = x + self.attention(self.attention_norm(x), rotation, backend=backend, cache=cache, metadata=metadata)
-        return x + self.feed_forward(self.ffn_norm(x), is_token)
+        normed = x.normed(self.attention_norm)
+        x = x.plus(self.attention, normed, rotation, backend=backend, cache=cache, metadata=metadata)
+        return x.plus(self.feed_forward, x.normed(self.ffn_norm), is_token)
 
 
 class Transformer(ModelBase):
@@ -94,12 +96,12 @@ class Transformer(ModelBase):
         backend = select_backend(self.device, self.dtype, self.args.head_dim, kv_dtype)
         rotation = rotations(batch.positions, self.args.head_dim, self.args.theta)
         is_token = batch.is_token()
-        x = self.tok_embeddings(batch.input_ids)
+        x = Residual(self.tok_embeddings(batch.input_ids))
         for index, layer in enumerate(self.layers):
             layer_cache = None if cache is None else cache.layers[index]
             metadata = batch.attention[0 if layer_cache is None else layer_cache.group]
             x = layer(x, rotation, backend=backend, cache=layer_cache, metadata=metadata, is_token=is_token)
-        return self.norm(x)
+        return self.norm(x.total)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[S, dim] hidden states -> [S, vocab_size] fp32 logits."""

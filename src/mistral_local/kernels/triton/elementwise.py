@@ -14,39 +14,72 @@ GATE_BLOCK = 1024
 
 
 @triton.jit
-def _rms_norm(x, weight, out, dim, eps, BLOCK: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
+def normalize(x, rstd, scale):
+    """x / root mean square, rounded before it is scaled, as the plain twin does."""
+    return ((x.to(tl.float32) * rstd).to(x.dtype).to(tl.float32) * scale.to(tl.float32)).to(x.dtype)
+
+
+@triton.jit
+def gated(gate, up):
+    """silu(gate) * up, rounded between, as the plain twin does."""
+    wide = gate.to(tl.float32)
+    silu = (wide / (1.0 + tl.exp(-wide))).to(gate.dtype).to(tl.float32)
+    return (silu * up.to(tl.float32)).to(gate.dtype)
+
+
+@triton.jit
+def add(x, y):
+    """x + y, rounded once."""
+    return (x.to(tl.float32) + y.to(tl.float32)).to(x.dtype)
+
+
+@triton.jit
+def _rms_norm(x, added, weight, total, out, dim, eps, ADDED: tl.constexpr, BLOCK: tl.constexpr):
     i = tl.arange(0, BLOCK)
-    numbers = tl.load(x + row * dim + i, mask=i < dim, other=0.0)
+    is_number = i < dim
+    at = tl.program_id(0).to(tl.int64) * dim + i
+    numbers = tl.load(x + at, mask=is_number, other=0.0)
+    if ADDED:
+        numbers = add(numbers, tl.load(added + at, mask=is_number, other=0.0))
+        tl.store(total + at, numbers, mask=is_number)
     wide = numbers.to(tl.float32)
-    normed = wide * tl.rsqrt(tl.sum(wide * wide, 0) / dim + eps)
-    scale = tl.load(weight + i, mask=i < dim, other=0.0)
-    # Rounded before it is scaled, as the plain twin does.
-    result = normed.to(numbers.dtype).to(tl.float32) * scale.to(tl.float32)
-    tl.store(out + row * dim + i, result.to(numbers.dtype), mask=i < dim)
+    rstd = tl.rsqrt(tl.sum(wide * wide, 0) / dim + eps)
+    scale = tl.load(weight + i, mask=is_number, other=0.0)
+    tl.store(out + at, normalize(numbers, rstd, scale), mask=is_number)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """[T, dim], [dim] -> [T, dim], as kernels.rms_norm.rms_norm."""
     x = x.contiguous()
     out = torch.empty_like(x)
-    _rms_norm[(x.shape[0],)](x, weight, out, x.shape[1], eps, BLOCK=triton.next_power_of_2(x.shape[1]))
+    block = triton.next_power_of_2(x.shape[1])
+    _rms_norm[(x.shape[0],)](x, x, weight, out, out, x.shape[1], eps, ADDED=False, BLOCK=block)
     return out
 
 
+def add_rms_norm(x: Tensor, added: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """[T, dim] twice, [dim] -> x + added, and its norm."""
+    x, added = x.contiguous(), added.contiguous()
+    total, out = torch.empty_like(x), torch.empty_like(x)
+    block = triton.next_power_of_2(x.shape[1])
+    _rms_norm[(x.shape[0],)](x, added, weight, total, out, x.shape[1], eps, ADDED=True, BLOCK=block)
+    return total, out
+
+
 @triton.jit
-def _swiglu(gate, up, num, BLOCK: tl.constexpr):
-    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    g = tl.load(gate + i, mask=i < num, other=0.0)
-    wide = g.to(tl.float32)
-    silu = (wide / (1.0 + tl.exp(-wide))).to(g.dtype).to(tl.float32)
-    result = silu * tl.load(up + i, mask=i < num, other=0.0).to(tl.float32)
-    tl.store(gate + i, result.to(g.dtype), mask=i < num)
+def _swiglu(gate, up, gate_stride, up_stride, width, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    i = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    is_number = i < width
+    g = tl.load(gate + row * gate_stride + i, mask=is_number, other=0.0)
+    u = tl.load(up + row * up_stride + i, mask=is_number, other=0.0)
+    tl.store(gate + row * gate_stride + i, gated(g, u), mask=is_number)
 
 
 def swiglu_(gate: Tensor, up: Tensor) -> Tensor:
-    """gate [T, hidden] becomes silu(gate) * up; both contiguous."""
-    _swiglu[(triton.cdiv(gate.numel(), GATE_BLOCK),)](gate, up, gate.numel(), BLOCK=GATE_BLOCK)
+    """gate [T, hidden] becomes silu(gate) * up; both may be columns of something wider."""
+    rows, width = gate.shape
+    _swiglu[rows, triton.cdiv(width, GATE_BLOCK)](gate, up, gate.stride(0), up.stride(0), width, BLOCK=GATE_BLOCK)
     return gate
 
 
