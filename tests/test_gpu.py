@@ -26,6 +26,7 @@ from mistral_local.kernels.quantized import QuantizedWeight, dequantize, quantiz
 from mistral_local.kernels.rms_norm import Normed, rms_norm_by_torch
 from mistral_local.kernels.triton import SWITCH
 from mistral_local.kvcache.storage import FP8, LayerCache
+from mistral_local.model.joined import joined_view
 from mistral_local.model.rope import rotations
 from mistral_local.sampling.params import SamplingParams
 from mistral_local.transformer import Transformer
@@ -219,6 +220,23 @@ def test_triton_norms_and_gates_as_torch_does(num_rows: int) -> None:
     gate, up = halves.chunk(2, dim=1)
     expected = silu(gate.float()) * up.float()
     assert_near(swiglu_(gate, up), expected, 2**-7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_matrices_are_joined_when_they_are_read(kind: str, tmp_path: Path) -> None:
+    """No memory is lost to it, and the first step finds them joined."""
+    folder = write_checkpoint(tmp_path, dim=512, hidden_dim=2048, head_dim=64, **KINDS[kind])  # type: ignore[arg-type]
+    before = torch.cuda.memory_allocated()
+    model = Transformer.from_folder(folder, max_batch_size=3, device=CUDA)
+    nbytes = sum(parameter.nbytes for parameter in model.parameters())
+    assert torch.cuda.memory_allocated() - before < nbytes * 1.05
+    addresses = [parameter.data_ptr() for parameter in model.parameters()]
+    block = model.layers[0]
+    experts = block.feed_forward.experts if kind == "mixture" else [block.feed_forward]
+    pairs = [matrix.weight for expert in experts for matrix in (expert.w1, expert.w3)]
+    assert joined_view(pairs) is not None
+    generate(PROMPTS, model, max_tokens=3, temperature=0.0)
+    assert [parameter.data_ptr() for parameter in model.parameters()] == addresses
 
 
 @triton_serves

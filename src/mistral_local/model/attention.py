@@ -6,7 +6,9 @@ from mistral_local.args import TransformerArgs
 from mistral_local.attention.backend import AttentionBackend
 from mistral_local.attention.batch import AttentionMetadata
 from mistral_local.kernels.rms_norm import Normed
+from mistral_local.kernels.triton import reasons_against_triton
 from mistral_local.kvcache.storage import LayerCache
+from mistral_local.model.joined import join
 from mistral_local.model.linear import Linear, linears
 
 
@@ -40,3 +42,8 @@ class Attention(nn.Module):
             q, k, v, rotation, cache=cache, metadata=metadata, window=self.window
         )  # [T, n_heads, head_dim]
         return self.wo(mixed.reshape(-1, self.n_heads * self.head_dim), residual)
+
+    def join_matrices(self) -> None:
+        """Let wq, wk and wv be one product; not where Triton rotates, which wants q, k and v apart."""
+        if self.wq.quantized is None and reasons_against_triton(self.wq.weight.device):
+            join([self.wq, self.wk, self.wv])

@@ -15,7 +15,10 @@ from mistral_local.errors import UsageError
 from mistral_local.kernels.quantized import COLUMNS_MULTIPLE
 from mistral_local.kernels.quantized import quantize as quantize_weight
 from mistral_local.kernels.tensor_watch import TensorWatch
-from mistral_local.model.linear import Linear
+from mistral_local.model.attention import Attention
+from mistral_local.model.feed_forward import FeedForward
+from mistral_local.model.linear import Linear, is_joined_on
+from mistral_local.model.moe import MoeFeedForward
 from mistral_local.model.norm import RMSNorm
 from mistral_local.model.parallelize import Decoder, parallelize
 from mistral_local.parallel.launch import find_launch
@@ -120,7 +123,15 @@ class ModelBase(nn.Module):
                 rounding=Rounding(quantize, model.quantizable()) if quantize else None,
                 progress=progress,
             )
+        if is_joined_on(device):
+            model.join_matrices()
         return model.eval().requires_grad_(False)
+
+    def join_matrices(self) -> None:
+        """Lay matrices that are multiplied by the same x under each other, so that one product serves them."""
+        for module in self.modules():
+            if isinstance(module, Attention | FeedForward | MoeFeedForward):
+                module.join_matrices()
 
     def weight_slots(self) -> dict[str, Slot]:
         """Where each tensor of a native checkpoint goes: its published name -> parameter."""

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from mistral_local.args import TransformerArgs
 from mistral_local.kernels.rms_norm import Normed
+from mistral_local.model.joined import join
 from mistral_local.model.linear import Linear, gated_linears
 
 
@@ -22,3 +23,8 @@ class FeedForward(nn.Module):
         Nothing is wanted of rows that are no tokens, and they cost nothing here.
         """
         return self.w2(gated_linears(x, self.w1, self.w3), residual)
+
+    def join_matrices(self) -> None:
+        """Let w1 and w3 be one product."""
+        if self.w1.quantized is None:
+            join([self.w1, self.w3])

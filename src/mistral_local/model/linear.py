@@ -5,12 +5,14 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from mistral_local.kernels import native, triton
 from mistral_local.kernels.packed_linear import LinearProduct
 from mistral_local.kernels.quantized import QuantizedWeight, quantized_linears, quantized_products
 from mistral_local.kernels.rms_norm import Normed, computed, rows_of
 from mistral_local.kernels.swiglu import swiglu
+from mistral_local.model.joined import joined_view
 
 
 class Linear(nn.Linear):
@@ -85,6 +87,9 @@ def _products(x: Tensor, layers: Sequence[Linear | Embedding]) -> list[Tensor]:
     kernels = native.serving(x, *weights)
     if kernels is not None:
         return kernels.linears(x.contiguous(), weights)
+    joined = joined_view(weights) if len(weights) > 1 and is_joined_on(x.device) else None
+    if joined is not None:
+        return list(torch.split(linear(x, joined), [len(weight) for weight in weights], dim=1))
     return [layer.product(x, weight) for layer, weight in zip(layers, weights, strict=True)]
 
 
@@ -96,6 +101,11 @@ def gated_linears(x: Tensor | Normed, gate: Linear, up: Linear) -> Tensor:
 
         return gate_up(x, *matrices)
     return swiglu(*linears(x, gate, up))
+
+
+def is_joined_on(device: torch.device) -> bool:
+    """Whether matrices that lie under each other are one product there; on a CPU each is read, or packed, for itself."""
+    return device.type == "cuda"
 
 
 def _for_triton(x: Tensor | Normed, *layers: Linear | Embedding) -> list[Tensor | QuantizedWeight] | None:

@@ -116,6 +116,11 @@ class MoeFeedForward(nn.Module):
         has_expert = torch.arange(len(rows), device=rows.device) < group_sizes.sum()
         return torch.where(has_expert[:, None], out, 0)
 
+    def join_matrices(self) -> None:
+        """Let all experts be one grouped product."""
+        self._stacks("w1", "w3")
+        self._stacks("w2")
+
     def _stacks(self, *names: str) -> Sequence[Tensor | QuantizedWeight]:
         """Of each name the matrices of all experts that are held, [experts, out, in]."""
         bits = self._joined(*names).chunk(len(names), dim=1)
