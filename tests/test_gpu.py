@@ -21,8 +21,9 @@ from mistral_local.config import QUANT_FORMATS, EngineConfig, QuantFormat
 from mistral_local.engine.engine import Engine
 from mistral_local.engine.step_graphs import sizes_of_graphs
 from mistral_local.generate import generate
+from mistral_local.kernels import scaled_product
 from mistral_local.kernels.grouped_linear import grouped_linear, grouped_linear_by_loop, grouped_linear_by_mask
-from mistral_local.kernels.quantized import QuantizedWeight, dequantize, quantize
+from mistral_local.kernels.quantized import QuantizedWeight, dequantize, quantize, quantized_linears
 from mistral_local.kernels.rms_norm import Normed, rms_norm_by_torch
 from mistral_local.kernels.triton import SWITCH
 from mistral_local.kvcache.storage import FP8, LayerCache
@@ -290,6 +291,46 @@ def test_recorded_steps_answer_as_others_do(
             difference = (torch.tensor(ours.logprobs[:6]) - torch.tensor(theirs.logprobs[:6])).abs()
             assert difference.median() < 0.05  # a padded batch may be multiplied by another kernel
     assert [sequence.new_tokens for sequence in others[1]] == [sequence.new_tokens for sequence in others[3]]
+
+
+@pytest.mark.skipif(
+    torch.cuda.is_available() and torch.cuda.get_device_capability(CUDA) < (8, 9), reason="the GPU multiplies no fp8"
+)
+@pytest.mark.parametrize("num_rows", [17, 64, 1000])
+@pytest.mark.parametrize(("columns", "outs"), [(4096, (4096, 1024, 1024)), (14336, (4096,)), (32768, (5120,))], ids=str)
+def test_rows_and_matrices_in_fp8_are_multiplied_as_their_numbers_are(
+    columns: int, outs: tuple[int, ...], num_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(scaled_product.SWITCH, "1")
+    x, *weights = drawn((num_rows, columns), *((out, columns) for out in outs))
+    x *= torch.logspace(-2, 2, num_rows, device=CUDA)[:, None].bfloat16()
+    stored = [quantize(weight, "fp8") for weight in weights]
+    reasons = scaled_product.reasons_against_scaled_product(x, stored[0].data, stored[0].scales)
+    assert not reasons
+    rounded = in_floats(quantize(x, "fp8"))
+    for y, weight in zip(quantized_linears(x, stored), stored, strict=True):
+        expected = rounded @ in_floats(weight).T
+        # Fast accumulation keeps fewer bits of a sum than fp32.
+        assert float((y.float() - expected).norm(dim=1).div(expected.norm(dim=1)).max()) < 2e-2
+
+
+@pytest.mark.parametrize("quant_format", QUANT_FORMATS)
+def test_many_rows_hold_one_unpacked_matrix_and_wait_for_nothing(quant_format: QuantFormat) -> None:
+    out, columns = 4096, 8192
+    (x,) = drawn((64, columns))
+    weights = [quantize(weight, quant_format) for weight in drawn(*[(out, columns)] * 8)]
+    quantized_linears(x, weights)  # what torch allocates once
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        results = quantized_linears(x, weights)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.cuda.max_memory_allocated() - before < 2.5 * out * columns * x.itemsize
+    for y, weight in zip(results, weights, strict=True):
+        assert_near(y, x.float() @ in_floats(weight).bfloat16().float().T)
 
 
 @triton_serves

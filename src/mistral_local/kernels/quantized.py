@@ -15,6 +15,7 @@ from torch import Tensor
 from mistral_local.config import QuantFormat
 from mistral_local.kernels import native
 from mistral_local.kernels.packed_linear import plain_linear
+from mistral_local.kernels.scaled_product import reasons_against_scaled_product, scaled_product
 
 INT4_GROUP = 128
 """Columns that share a scale in int4."""
@@ -131,11 +132,16 @@ def dequantize(weight: QuantizedWeight, dtype: torch.dtype) -> Tensor:
     """The matrix [out, in] that the bits stand for."""
     if weight.format == "int4":
         chunks = weight.data.view(weight.data.shape[0], -1, 1, 16)
-        q = torch.cat([chunks & 15, chunks >> 4], dim=2).flatten(1).float() - 8
+        q = torch.cat([chunks & 15, chunks >> 4], dim=2).flatten(1).to(torch.int8).sub_(8)
     else:
-        q = weight.data.float()
-    groups = weight.scales.shape[1]
-    return (q.view(q.shape[0], groups, -1) * weight.scales[:, :, None]).view(q.shape).to(dtype)
+        q = (
+            weight.data if weight.format == "int8" else weight.data.to(dtype)
+        )  # exact; torch multiplies fp8 by no other dtype
+    out = torch.empty(q.shape, dtype=dtype, device=q.device)
+    groups = (q.shape[0], weight.scales.shape[1], weight.group)
+    # Multiplied in fp32 and rounded as it is written: no matrix in fp32 in between.
+    torch.mul(q.view(groups), weight.scales[:, :, None], out=out.view(groups))
+    return out
 
 
 def quantized_linears(x: Tensor, weights: Sequence[QuantizedWeight]) -> list[Tensor]:
@@ -150,10 +156,22 @@ def quantized_products(products: Sequence[tuple[QuantizedWeight, Tensor, Tensor]
     x = products[0][1]
     kernels = _compiled(x)
     if kernels is None or any(rows.shape[0] > MAX_ROWS_PACKED for _, rows, _ in products):
-        for weight, rows, y in products:
-            plain_linear(rows, _unpacked(weight, rows), y)
+        _many_rows(products)
         return
     kernels.multiply_quantized([(w.data, w.scales, rows.contiguous(), y, w.group) for w, rows, y in products])
+
+
+def _many_rows(products: Sequence[tuple[QuantizedWeight, Tensor, Tensor]]) -> None:
+    """One matrix after the other is unpacked, multiplied and forgotten, or multiplied in fp8; the host waits for nothing."""
+    rounded: dict[int, QuantizedWeight] = {}  # of rows that several matrices share
+    for weight, rows, y in products:
+        if reasons_against_scaled_product(rows, weight.data, weight.scales):
+            plain_linear(rows, _unpacked(weight, rows), y)
+            continue
+        if id(rows) not in rounded:
+            rounded[id(rows)] = quantize(rows, "fp8")
+        x = rounded[id(rows)]
+        y.copy_(scaled_product(x.data, x.scales, weight.data, weight.scales))
 
 
 def _unpacked(weight: QuantizedWeight, like: Tensor) -> Tensor:
