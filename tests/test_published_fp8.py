@@ -252,12 +252,12 @@ def test_a_matrix_whose_scales_are_missing_or_of_another_shape_is_named(tmp_path
     folder, _ = write_fp8(tmp_path / "fp8")
     file = folder / "consolidated.safetensors"
     whole = _read(file)
-    scales = "layers.1.attention.wk.weight_scale"
+    scales = "layers.1.attention.wo.weight_scale"
     save_file({name: tensor for name, tensor in whole.items() if name != scales}, file)
-    with pytest.raises(WeightsError, match=r"cannot be loaded layers\.1\.attention\.wk\.weight \(F8_E4M3\)"):
+    with pytest.raises(WeightsError, match=r"cannot be loaded layers\.1\.attention\.wo\.weight \(F8_E4M3\)"):
         Transformer.from_folder(folder)
     save_file(whole | {scales: whole[scales][:, :1].contiguous()}, file)
-    with pytest.raises(WeightsError, match=r"layers\.1\.attention\.wk\.qscale_weight \(expected \(1, 2\), found"):
+    with pytest.raises(WeightsError, match=r"layers\.1\.attention\.wo\.qscale_weight \(expected \(2, 2\), found"):
         Transformer.from_folder(folder)
 
 
@@ -270,6 +270,15 @@ def test_fp8_matrices_that_hold_nan_are_found() -> None:
     assert fp8_matrices_with_nan(parameters) == ["b.weight", "c.weight"]
     assert fp8_matrices_with_nan({"a.weight": good}) == []
     assert fp8_matrices_with_nan({}) == []
+
+
+@pytest.mark.parametrize(
+    ("moe", "kept"), [(None, ".attention.wk."), (None, ".feed_forward.w3."), (MOE, ".experts.2.w2."), (MOE, ".1.w1.")]
+)
+def test_matrices_that_are_multiplied_together_must_be_alike(tmp_path: Path, moe: MoeArgs | None, kept: str) -> None:
+    folder, _ = write_fp8(tmp_path / "fp8", kept=(kept,), moe=moe)
+    with pytest.raises(UnsupportedCheckpointError, match=rf"{kept}weight has no scales, .* must be alike"):
+        Transformer.from_folder(folder)
 
 
 def _read(file: Path) -> dict[str, Tensor]:

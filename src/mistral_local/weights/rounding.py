@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container
 from dataclasses import dataclass, replace
 from math import prod
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from mistral_local.args import TransformerArgs
 from mistral_local.config import QuantFormat
+from mistral_local.errors import UnsupportedCheckpointError
 from mistral_local.kernels.quantized import BITS, DATA_DTYPES, SCALE_BLOCK, num_block_groups, num_groups, quantize
 from mistral_local.weights.slots import Slot
 
@@ -74,14 +76,37 @@ def quantized_slots(slots: dict[str, Slot], args: TransformerArgs, quantizable: 
 
 
 def as_stored(slots: dict[str, Slot], tensors: Container[str]) -> dict[str, Slot]:
-    """The slots of these tensors: an fp8 matrix without scales is stored in floats, as published files leave some."""
+    """The slots of these tensors: an fp8 matrix without scales is stored in floats, as published files leave some.
+
+    Raises:
+        UnsupportedCheckpointError: of matrices that are multiplied together some are rounded and some are not.
+    """
     result = dict(slots)
+    rounded: dict[str, str] = {}
+    kept: dict[str, str] = {}
     for name, slot in slots.items():
+        if slot.dtype != torch.float8_e4m3fn:
+            continue
         scales = name.removesuffix(".weight") + STORED_SCALES
-        if slot.dtype == torch.float8_e4m3fn and scales not in tensors:
+        (rounded if scales in tensors else kept).setdefault(_group(name), name)
+        if scales not in tensors:
             result[name] = replace(slot, dtype=None)
             del result[scales]
+    if mixed := sorted(rounded.keys() & kept.keys()):
+        raise UnsupportedCheckpointError(
+            f"{kept[mixed[0]]} has no scales, {rounded[mixed[0]]} has: matrices that are multiplied together must be alike"
+        )
     return result
+
+
+def _group(name: str) -> str:
+    """The same for Q, K and V of a layer, for gate and up, and for all of its experts.
+
+    >>> _group("layers.0.feed_forward.experts.3.w1.weight")
+    'layers.0.feed_forward.experts.w13.weight'
+    """
+    name = re.sub(r"\.experts\.\d+\.", ".experts.", name)
+    return re.sub(r"\.w[qkv]\.", ".wqkv.", re.sub(r"\.w[13]\.", ".w13.", name))
 
 
 def scales_nbytes(slot: Slot) -> int:
