@@ -16,7 +16,7 @@ from mistral_local.demo.locate import demo_checkpoint
 from mistral_local.errors import AdapterError, UnsupportedCheckpointError, UsageError, WeightsError
 from mistral_local.generate import generate
 from mistral_local.inspect.quantize import quantize_checkpoint
-from mistral_local.kernels import native, packed_linear
+from mistral_local.kernels import native, packed_linear, quantized
 from mistral_local.kernels.quantized import QuantizedWeight, dequantize, expand_scales, quantize, quantized_linears
 from mistral_local.tasks.llm import load
 from mistral_local.transformer import Transformer
@@ -55,6 +55,18 @@ def test_a_damaged_row_stays_one_that_is_not_finite(quant_format: QuantFormat, b
     assert dequantize(quantized, torch.float32).isfinite().all(1).tolist() == [True, False, True]
     for x in (torch.ones(1, 32).bfloat16(), torch.ones(70, 32)):
         assert quantized_linears(x, [quantized])[0][0].isfinite().tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("quant_format", QUANT_FORMATS)
+def test_a_matrix_is_rounded_in_parts_to_the_same_bits(
+    quant_format: QuantFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weight = normal(7, 256, seed=1).bfloat16()
+    whole = quantize(weight, quant_format)
+    monkeypatch.setattr(quantized, "ROUNDED_NUMBERS", 600)  # two rows at a time
+    parts = quantize(weight, quant_format)
+    assert torch.equal(parts.data.view(torch.uint8), whole.data.view(torch.uint8))
+    assert torch.equal(parts.scales, whole.scales)
 
 
 def test_int4_holds_two_numbers_per_byte_in_halves_of_sixteen() -> None:

@@ -30,6 +30,10 @@ E4M3_MAX = 448.0
 INT4_CLIPS = tuple(1 - 0.04 * step for step in range(11))
 """How much of the largest number of a group is kept, of which the one with the least squared error is taken."""
 
+ROUNDED_NUMBERS = 1 << 20
+"""On a CPU so many numbers are rounded at a time: rounding needs several copies of them in fp32, and the memory of large ones is
+not always found again."""
+
 MAX_ROWS_PACKED = 64
 """On a CPU, products of more rows than this unpack the matrix first."""
 
@@ -101,6 +105,18 @@ def quantize(weight: Tensor, quant_format: QuantFormat) -> QuantizedWeight:
         weight: rows of a multiple of COLUMNS_MULTIPLE; int4 groups are as long as a row that INT4_GROUP does not divide.
             Where it is not finite, the scale is not either, so that it shows.
     """
+    rows, columns = weight.shape
+    data = weight.new_empty(rows, columns * BITS[quant_format] // 8, dtype=DATA_DTYPES[quant_format])
+    scales = weight.new_empty(rows, num_groups(columns, quant_format), dtype=torch.float32)
+    step = max(1, ROUNDED_NUMBERS // columns if weight.is_cpu else rows)
+    for part, its_data, its_scales in zip(*(torch.split(each, step) for each in (weight, data, scales)), strict=True):
+        rounded = _quantize_rows(part, quant_format)
+        its_data.copy_(rounded.data)
+        its_scales.copy_(rounded.scales)
+    return QuantizedWeight(data, scales)
+
+
+def _quantize_rows(weight: Tensor, quant_format: QuantFormat) -> QuantizedWeight:
     if quant_format == "int4":
         return _quantize_int4(weight)
     w = weight.float()
