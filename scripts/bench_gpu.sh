@@ -10,7 +10,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 PYTHON=${PYTHON:-python3}
 RESULTS=${RESULTS:-bench/results}
-STEPS=(test 7b 7b-triton mixtral-triton 7b-int8 7b-int4 7b-fp8 mixtral-int4 profile mixtral nemo small24b)
+STEPS=(test 7b 7b-triton mixtral-triton 7b-int8 7b-int4 7b-fp8 7b-kv8 7b-fp8-products mixtral-int4 profile mixtral nemo small24b)
 
 bench() {  # bench NAME FLAGS...
   local name=$1
@@ -31,6 +31,11 @@ step() {
     mixtral) bench mixtral --shapes mixtral ;;
     mixtral-triton) with_triton mixtral-triton --shapes mixtral ;;
     7b-int8 | 7b-int4 | 7b-fp8) with_triton "$1" --shapes 7b --quantize "${1#7b-}" ;;
+    7b-kv8) with_triton 7b-kv8 --shapes 7b --kv_dtype fp8 --cells decode ;;
+    7b-fp8-products)
+      MISTRAL_LOCAL_FP8_ACTIVATIONS=1 with_triton 7b-fp8-products --shapes 7b --quantize fp8 \
+        --cells prefill,decode:32x1024,decode:64x1024
+      ;;
     mixtral-int4) with_triton mixtral-int4 --shapes mixtral --quantize int4 ;;
     profile) with_triton profile --shapes 7b --cells decode:1x1024,decode:32x1024,decode:8x8192 --profile ;;
     nemo | small24b) with_triton "$1" --shapes "$1" ;;
