@@ -1,6 +1,8 @@
 """fp8 checkpoints with a `quantization_config`: they are the model of the numbers that their bits and scales stand for."""
 
 import json
+import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mistral_local.args import MoeArgs, TransformerArgs
+from mistral_local.attention.select import select_backend
 from mistral_local.errors import ParamsError, UnsupportedCheckpointError, UsageError, WeightsError
 from mistral_local.generate import generate
 from mistral_local.inspect.plan import MemoryPlan, Question
 from mistral_local.kernels.quantized import QuantizedWeight, dequantize, expand_scales, quantized_linears
+from mistral_local.kernels.triton import SWITCH
 from mistral_local.transformer import Transformer
 from mistral_local.weights.load import fp8_matrices_with_nan
 
@@ -159,6 +163,27 @@ def test_an_fp8_checkpoint_is_the_model_of_the_numbers_it_stands_for(tmp_path: P
     for ids in (few, many):  # compiled kernels multiply by the bits, or unpack the matrix
         found, expected = model(ids, [len(ids)]), plain(ids, [len(ids)])
         assert float((found - expected).norm() / expected.norm()) < 0.02
+
+
+@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1" or find_spec("triton") is None, reason="no interpreter")
+@pytest.mark.parametrize("moe", [None, MOE])
+def test_triton_reads_scales_of_blocks(moe: MoeArgs | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of 160 and 192 numbers have groups of 32 and 64."""
+    folder, _ = write_fp8(tmp_path / "fp8", moe=moe, n_layers=1)
+    model = Transformer.from_folder(folder, dtype=torch.float32)
+    assert {int(matrix.in_features / matrix.scales.shape[1]) for matrix in matrices_of(model)} == {32, 64, 128}
+    logits = []
+    for switch, num_tokens in (("0", 9), ("1", 9), ("1", 1), ("0", 1)):
+        monkeypatch.setenv(SWITCH, switch)
+        select_backend.cache_clear()
+        logits.append(model(torch.arange(2, 2 + num_tokens), [num_tokens]))
+    select_backend.cache_clear()
+    torch.testing.assert_close(logits[1], logits[0], atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(logits[2], logits[3], atol=2e-4, rtol=1e-4)
+
+
+def matrices_of(model: Transformer) -> list[Any]:
+    return [model.get_submodule(name.removesuffix(".weight")) for name in model.quantizable()]
 
 
 @pytest.mark.parametrize("shape", [(128, 128), (256, 128), (7, 32), (130, 160), (192, 192), (300, 416), (129, 512)])
