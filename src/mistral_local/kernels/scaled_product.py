@@ -8,7 +8,7 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from torch.nn.functional import ScalingType, scaled_mm
+from torch.nn import functional
 
 from mistral_local.kernels import triton
 
@@ -38,6 +38,8 @@ def reasons_against_scaled_product(x: Tensor, w: Tensor, w_scales: Tensor) -> li
 
 @cache
 def _reasons_against_device(device: torch.device) -> tuple[str, ...]:
+    if not hasattr(functional, "scaled_mm"):
+        return (f"torch {torch.__version__} has no scaled_mm",)
     if device.type != "cuda":
         return (f"GPUs multiply fp8, not {device.type}",)
     capability = torch.cuda.get_device_capability(device)
@@ -54,9 +56,9 @@ def scaled_product(x: Tensor, x_scales: Tensor, w: Tensor, w_scales: Tensor) -> 
     Returns:
         [T, out] bfloat16.
     """
-    by_row = ScalingType.RowWise
+    by_row = functional.ScalingType.RowWise
     # Without fast accumulation Hopper GPUs multiply rows with scales of their own far more slowly.
-    y: Tensor = scaled_mm(
+    y: Tensor = functional.scaled_mm(
         x, w.t(), x_scales, by_row, w_scales.t(), by_row, output_dtype=torch.bfloat16, use_fast_accum=True
     )
     return y
