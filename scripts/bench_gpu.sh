@@ -23,12 +23,16 @@ with_triton() {
   MISTRAL_LOCAL_TRITON=1 bench "$@"
 }
 
+without_triton() {
+  MISTRAL_LOCAL_TRITON=0 bench "$@"
+}
+
 step() {
   case $1 in
     test) timeout 590 make test-gpu PYTHON="$PYTHON" 2>&1 | tee "$RESULTS/gpu-test.log" ;;
-    7b) bench 7b --shapes 7b ;;
+    7b) without_triton 7b --shapes 7b ;;
     7b-triton) with_triton 7b-triton --shapes 7b ;;
-    mixtral) bench mixtral --shapes mixtral ;;
+    mixtral) without_triton mixtral --shapes mixtral ;;
     mixtral-triton) with_triton mixtral-triton --shapes mixtral ;;
     7b-int8 | 7b-int4 | 7b-fp8) with_triton "$1" --shapes 7b --quantize "${1#7b-}" ;;
     7b-kv8) with_triton 7b-kv8 --shapes 7b --kv_dtype fp8 --cells decode ;;

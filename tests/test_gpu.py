@@ -261,6 +261,17 @@ def test_triton_gives_the_answers_of_torch(
 
 
 @triton_serves
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_every_kernel_passes_its_check(dtype: torch.dtype) -> None:
+    """What decides whether the kernels serve."""
+    from mistral_local.kernels.triton.check import cases
+
+    with torch.inference_mode():
+        wrong = [(case.name, case.error) for case in cases(CUDA, dtype) if not case.error <= case.tolerance]
+    assert not wrong
+
+
+@triton_serves
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("quant_format", [None, *QUANT_FORMATS])
 def test_recorded_steps_answer_as_others_do(

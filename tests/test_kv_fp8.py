@@ -81,7 +81,7 @@ def test_memory_is_counted_to_the_byte(kv_dtype: KVDtype, windows: list[int | No
     per_token = kv_bytes_per_token(n_layers=cache.groups.layers_per_group, n_kv_heads=3, head_dim=16, dtype=dtype)
     tensors = [t for c in cache.layers for t in (c.k, c.v, c.k_scales, c.v_scales) if t is not None]
     held = sum(nbytes for _, nbytes in {(t.data_ptr(), t.nbytes) for t in tensors})
-    assert cache.num_bytes == held == (5 + 1) * 4 * per_token  # and the block of padding
+    assert cache.num_bytes == held == 5 * 4 * per_token
 
 
 def test_the_same_memory_holds_nearly_twice_the_tokens(tmp_path: Path) -> None:

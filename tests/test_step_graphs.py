@@ -27,6 +27,8 @@ from mistral_local.attention.select import select_backend
 from mistral_local.config import EngineConfig
 from mistral_local.engine import step_graphs
 from mistral_local.engine.engine import Engine
+from mistral_local.engine.kv_memory import KVMemory
+from mistral_local.engine.roads import name_of_road, reasons_against_faster_roads
 from mistral_local.engine.sequence import Sequence
 from mistral_local.engine.step_graphs import SIZES, reasons_against_step_graphs, sizes_of_graphs
 from mistral_local.generate import generate
@@ -203,6 +205,21 @@ def test_the_next_call_replays_what_the_last_one_recorded(tmp_path: Path, monkey
     assert len(recorded) == 1
 
 
+def test_padding_writes_to_a_block_of_its_own(tmp_path: Path) -> None:
+    model = load(tmp_path)
+    config = EngineConfig(max_num_seqs=4, max_context=64, block_size=4, kv_memory_bytes=20_000)
+    recorded, plain = KVMemory.allocate(model, config), KVMemory.allocate(model, replace(config, graphs=False))
+    for kv in (recorded, plain):
+        assert 18_000 < kv.cache.num_bytes <= 20_000
+        assert kv.cache.num_blocks == kv.pool.num_blocks
+    assert recorded.pool.num_blocks == plain.pool.num_blocks - 1
+    assert len(recorded.cache.layers[0].k) == recorded.cache.scratch_slot + 4
+    small = replace(config, kv_memory_bytes=6_000)
+    assert recorded.suits(model, replace(small, max_context=8))
+    assert not plain.suits(model, replace(small, max_context=8))
+    assert plain.suits(model, replace(small, max_context=8, graphs=False))
+
+
 def test_what_cannot_be_recorded_runs_as_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -249,6 +266,15 @@ def test_why_there_are_none_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert reasons_against_step_graphs(model, config) == [
         "graphs of kernels are recorded on CUDA only, not on cpu",
         "sdpa attention is told by the host where keys lie",
+    ]
+
+
+def test_the_road_is_named_and_why_it_is_no_faster_one(tmp_path: Path) -> None:
+    model, config = load(tmp_path), EngineConfig(max_num_seqs=2, max_context=64)
+    assert name_of_road(model, config) == "tables attention, recorded steps"
+    assert name_of_road(model, replace(config, graphs=False)) == "tables attention"
+    assert reasons_against_faster_roads(model, config) == [
+        "tables attention, not native: compiled kernels serve bfloat16 on a CPU, not torch.float32 on cpu"
     ]
 
 

@@ -8,6 +8,7 @@ import torch
 
 from mistral_local.config import EngineConfig
 from mistral_local.engine.runner_memory import RunnerMemory
+from mistral_local.engine.step_graphs import sizes_of_graphs
 from mistral_local.errors import OutOfMemoryError
 from mistral_local.kvcache.block_pool import BlockPool
 from mistral_local.kvcache.books import KVBooks, most_blocks_of
@@ -51,6 +52,7 @@ class KVMemory:
                 head_dim=model.args.head_dim,
                 dtype=storage_dtype(config.kv_dtype, model.dtype),
                 device=model.device,
+                has_scratch=_has_padding(model, config),
             )
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -82,6 +84,7 @@ class KVMemory:
         return (
             is_current
             and self.cache.block_size == config.block_size
+            and self.cache.has_scratch >= _has_padding(model, config)
             and self.cache.groups == _own_groups(model, config)
             and self.pool.num_blocks >= _wanted_blocks(model, config)
             and self.pool.num_free == self.pool.num_blocks
@@ -98,9 +101,10 @@ def plan_blocks(model: Transformer, config: EngineConfig) -> int:
     limit = _limit_bytes(config, model.device)
     if limit is None:
         return wanted
-    if limit < block_bytes:
+    num_blocks = limit // block_bytes - _has_padding(model, config)
+    if num_blocks < 1:
         raise OutOfMemoryError(f"the KV cache needs {in_words(block_bytes)} a block, {in_words(limit)} may be used")
-    return min(wanted, limit // block_bytes)
+    return min(wanted, num_blocks)
 
 
 def blocks_of_one(model: Transformer, config: EngineConfig, num_tokens: int) -> int:
@@ -124,6 +128,11 @@ def _own_groups(model: Transformer, config: EngineConfig) -> KVGroups:
 
 def _wanted_blocks(model: Transformer, config: EngineConfig) -> int:
     return config.max_num_seqs * blocks_of_one(model, config, config.max_context)
+
+
+def _has_padding(model: Transformer, config: EngineConfig) -> bool:
+    """Whether steps are padded, to the size of a graph; padding writes to a block of its own."""
+    return bool(sizes_of_graphs(model, config))
 
 
 def _block_bytes(model: Transformer, config: EngineConfig) -> int:

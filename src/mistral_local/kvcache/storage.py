@@ -75,10 +75,11 @@ class KVCache:
     """The KV cache of a model: one LayerCache per layer.
 
     Layers of different groups that stand at the same place in their groups share memory: a block belongs to one group.
-    Behind the last block lies one that nobody is given and nobody reads: what padding writes goes to `scratch_slot` in it.
 
     Args:
         dtype: what keys and values are stored in; FP8 has scales beside them.
+        has_scratch: whether there is a block behind the last one that nobody is given and nobody reads: what padding writes
+            goes to `scratch_slot` in it.
     """
 
     def __init__(
@@ -91,10 +92,11 @@ class KVCache:
         head_dim: int,
         dtype: torch.dtype,
         device: torch.device,
+        has_scratch: bool = False,
     ) -> None:
         self.groups, self.num_blocks, self.block_size, self.device = groups, num_blocks, block_size, device
-        self.scratch_slot = num_blocks * block_size
-        shape = (self.scratch_slot + block_size, n_kv_heads, head_dim)
+        self.has_scratch, self.scratch_slot = has_scratch, num_blocks * block_size
+        shape = ((num_blocks + has_scratch) * block_size, n_kv_heads, head_dim)
         self.dtype = dtype
         self._memory = [
             LayerCache(torch.empty(shape, dtype=dtype, device=device), torch.empty(shape, dtype=dtype, device=device))

@@ -12,6 +12,7 @@ from torch import nn
 from mistral_local.args import TransformerArgs
 from mistral_local.config import QuantFormat
 from mistral_local.errors import UsageError
+from mistral_local.kernels import triton
 from mistral_local.kernels.quantized import COLUMNS_MULTIPLE
 from mistral_local.kernels.quantized import quantize as quantize_weight
 from mistral_local.kernels.tensor_watch import TensorWatch
@@ -104,6 +105,7 @@ class ModelBase(nn.Module):
             what = "are quantized already" if quantize is not None else "cannot be divided over several processes yet"
             raise UsageError(f"{folder}: the weights {what}")
         world = join_world(sharding.place, launch, device) if launch.world_size > 1 else World()
+        _check_kernels(device, note)
         with torch.device("meta"):
             model = cls(args)
             model.world = world
@@ -214,6 +216,13 @@ class ModelBase(nn.Module):
         """
         with self.world.telling_failures():
             merge_lora(self, Path(path), scaling=scaling)
+
+
+def _check_kernels(device: torch.device, note: Callable[[str], None] | None) -> None:
+    """See whether Triton's kernels serve, before memory is taken; the first time on a GPU that takes up to a minute."""
+    if note is not None and triton.is_check_due(device):
+        note(f"checking the kernels on {device} against torch, once on this machine (up to a minute)")
+    triton.reasons_against_triton(device)
 
 
 def _device(device: torch.device | str | None) -> torch.device:

@@ -21,6 +21,7 @@ from mistral_local.config import (
 from mistral_local.demo.locate import demo_checkpoint
 from mistral_local.engine.engine import Engine
 from mistral_local.engine.follower import serve_to_the_end
+from mistral_local.engine.roads import name_of_road, reasons_against_faster_roads
 from mistral_local.errors import AdapterError, TokenizerError, UsageError
 from mistral_local.memory import in_words
 from mistral_local.model.transformer import Transformer
@@ -117,6 +118,9 @@ def load_runtime(
     engine = Engine(model, config)
     if engine.max_context < max_context:
         note(f"memory holds a KV cache of {engine.max_context} tokens, fewer than the context of {max_context}")
+    if model.device.type == "cuda":
+        for reason in reasons_against_faster_roads(model, config):
+            note(reason)
     return Runtime(name, model, tokenizer, engine)
 
 
@@ -127,7 +131,8 @@ def describe(model: Transformer, tokenizer: Tokenizer, engine: Engine) -> str:
     experts = f", {args.moe.num_experts} experts" if args.moe else ""
     return (
         f"{_short(num_parameters)} parameters, {args.n_layers} layers{experts}, "
-        f"{_quantization(model)}{str(model.dtype).removeprefix('torch.')} on {model.device}, "
+        f"{_quantization(model)}{str(model.dtype).removeprefix('torch.')} on {model.device} "
+        f"({name_of_road(model, engine.config)}), "
         f"tokenizer {tokenizer.version}, context {engine.max_context} tokens, "
         f"KV cache {engine.kv_tokens} tokens ({in_words(engine.kv_bytes)})"
     )

@@ -3,11 +3,12 @@
 import os
 import platform
 import shutil
-import stat
 import subprocess
 import tempfile
 from hashlib import blake2b
 from pathlib import Path
+
+from mistral_local.kernels.cache_folder import cache_folder
 
 SOURCE = Path(__file__).with_name("kernels.c")
 FLAGS = ("-O3", "-march=native", "-shared", "-fPIC", "-std=gnu11")
@@ -30,7 +31,7 @@ def build(*options: str) -> Path:
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CC", ""), "cc", "gcc", "clang"))), None)
     if compiler is None:
         raise CannotBuild("no C compiler was found (apt install gcc)")
-    folder = _cache_folder()
+    folder = cache_folder()
     flags = (*FLAGS, *options)
     library = folder / f"kernels-{_key(compiler, flags)}.so"
     if not library.exists():
@@ -73,18 +74,3 @@ def _cpu() -> bytes:
         return platform.processor().encode()
     told = (b"model name", b"flags", b"CPU part", b"Features")
     return b"\n".join(sorted({line for line in lines if line.startswith(told)}))
-
-
-def _cache_folder() -> Path:
-    """A folder that only this user can write; a new temporary one when there is none."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "mistral_local"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.stat()
-        is_private = status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        if is_private and os.access(folder, os.W_OK):
-            return folder
-    except (OSError, RuntimeError):
-        pass
-    return Path(tempfile.mkdtemp(prefix="mistral_local-"))

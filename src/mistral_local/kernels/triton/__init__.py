@@ -1,6 +1,6 @@
 """Kernels in Triton for GPUs, each beside its plain twin elsewhere in `kernels` or `attention`.
 
-Off unless MISTRAL_LOCAL_TRITON=1: their numerics are tested in Triton's interpreter, but have not run on a GPU yet.
+They serve a GPU on which `proof` has seen them to be right.
 Import the modules of this package only where reasons_against_triton() has none: they need triton.
 """
 
@@ -10,20 +10,32 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from mistral_local.kernels.triton.proof import is_proven, reasons_against_trust
+
 SWITCH = "MISTRAL_LOCAL_TRITON"
-"""Set to 1 in the environment, the kernels serve CUDA devices; beside TRITON_INTERPRET=1 also the CPU, for tests."""
+"""In the environment: 0 turns the kernels off, 1 trusts them without a proof; beside TRITON_INTERPRET=1 also on the CPU, for
+tests."""
 
 MAX_ROWS = 16
 """Products of more rows go to torch."""
 
 
 def reasons_against_triton(device: torch.device) -> list[str]:
-    """Why the kernels cannot serve a device; empty when they can."""
-    if os.environ.get(SWITCH) != "1":
-        return [f"{SWITCH}=1 is not set"]
-    if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+    """Why the kernels cannot serve a device; empty when they can.  On a GPU that nobody has checked them on, checks first."""
+    switch = os.environ.get(SWITCH, "")
+    if switch == "0":
+        return [f"{SWITCH}=0 is set"]
+    is_test = switch == "1" and os.environ.get("TRITON_INTERPRET") == "1"
+    if device.type != "cuda" and not is_test:
         return [f"Triton's kernels run on CUDA only, not on {device.type}"]
-    return [] if _can_import() else ["triton cannot be imported; pip install triton"]
+    if not _can_import():
+        return ["triton cannot be imported; pip install triton"]
+    return [] if switch == "1" else reasons_against_trust(device)
+
+
+def is_check_due(device: torch.device) -> bool:
+    """Whether reasons_against_triton() will take up to a minute."""
+    return device.type == "cuda" and SWITCH not in os.environ and _can_import() and not is_proven(device)
 
 
 def serves(x: Tensor, *, max_rows: int | None = None) -> bool:
