@@ -66,6 +66,7 @@ class GpuBench:
 
         What does not fit into memory, fails or is not reached in time says so in place of figures.
         """
+        reasons_against_triton(self.device)  # may check the kernels first, which is part of no figure
         self.note("the machine")
         ceilings = measure_ceilings(self.device, torch.bfloat16)
         report: dict[str, Any] = {
