@@ -12,6 +12,7 @@ import torch
 from checkpoints import write_checkpoint
 from torch import Tensor
 
+from mistral_local.attention import triton as triton_attention
 from mistral_local.attention.batch import AttentionMetadata, PagedTables, SequenceSpan
 from mistral_local.attention.sdpa import SdpaBackend
 from mistral_local.attention.select import select_backend
@@ -269,6 +270,26 @@ def test_a_model_runs_on_these_kernels_from_prompt_to_answer(
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.new_tokens == theirs.new_tokens
         assert ours.logprobs == pytest.approx(theirs.logprobs, abs=1e-4)
+
+
+@pytest.mark.parametrize(("window", "is_paged"), [(None, False), (12, False), (6, True)])
+def test_long_prompts_from_their_beginning_go_to_torch(
+    window: int | None, is_paged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, metadata, _ = scene([(8, 8), (12, 12)], kv_heads=2, head_dim=16, dtype=torch.float32)
+    slots = torch.cat([span.key_slots for span in metadata.spans if isinstance(span.key_slots, Tensor)])
+    metadata = replace(metadata, slot_mapping=slots)
+    q, k, v = normal(20, 4, 16, seed=4), normal(20, 2, 16, seed=5), normal(20, 2, 16, seed=6)
+    rotation = rotations(torch.cat([torch.arange(8), torch.arange(12)]), 16, 10_000.0)
+    given = {"cache": cache, "metadata": metadata, "window": window}
+    expected = SdpaBackend().rotate_and_attend(q, k, v, rotation, **given)
+    monkeypatch.setattr(triton_attention, "LONG_PROMPT", 8)
+    paged_calls: list[Tensor] = []
+    attend = triton_attention._attend
+    monkeypatch.setattr(triton_attention, "_attend", lambda q, *rest: (paged_calls.append(q), attend(q, *rest))[1])
+    found = triton_attention.TritonBackend().rotate_and_attend(q.clone(), k, v, rotation, **given)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert bool(paged_calls) == is_paged
 
 
 def test_a_cpu_is_served_in_tests_only(monkeypatch: pytest.MonkeyPatch) -> None:
