@@ -261,6 +261,18 @@ def test_triton_gives_the_answers_of_torch(
 
 
 @triton_serves
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_a_model_may_be_on_another_gpu_than_the_current_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SWITCH, "1")
+    select_backend.cache_clear()
+    folder = write_checkpoint(tmp_path, dim=64, head_dim=16, hidden_dim=128)
+    models = [Transformer.from_folder(folder, device=torch.device("cuda", index)) for index in (0, 1)]
+    first, second = (generate(PROMPTS[:1], model, max_tokens=12, temperature=0.0)[0] for model in models)
+    select_backend.cache_clear()
+    assert first == second
+
+
+@triton_serves
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_every_kernel_passes_its_check(dtype: torch.dtype) -> None:
     """What decides whether the kernels serve."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from mistral_local.config import EngineConfig
 from mistral_local.engine.kv_memory import KVMemory
 from mistral_local.engine.step_plan import PlannedPart, SampledToken, StepPlan, StepResult
-from mistral_local.kernels.transfer import HostCopy, to_device
+from mistral_local.kernels.transfer import HostCopy, current, to_device
 from mistral_local.model.transformer import Transformer
 from mistral_local.sampling.grammar.masks import MaskComputer
 from mistral_local.sampling.params import Pooling
@@ -82,7 +82,7 @@ class ModelRunner:
         Args:
             rows: what decides each token that is chosen, in the order of the plan; as many as its parts sample.
         """
-        with one_thread() if self._uses_one_thread else nullcontext():
+        with current(self.model.device), one_thread() if self._uses_one_thread else nullcontext():
             self._last = self._begin(plan, rows)
         return self._last
 

@@ -19,6 +19,7 @@ class GraphRecorder:
 
     def __init__(self) -> None:
         self._pool: Any = None  # an opaque name
+        self._stream: torch.cuda.Stream | None = None
 
     def record(self, run: Callable[[], Tensor]) -> Callable[[], Tensor]:
         """Record what `run` queues, without running it.
@@ -31,12 +32,15 @@ class GraphRecorder:
 
         Raises:
             RuntimeError: if it waits for the device, or there is no memory.
+
+        On the current device.
         """
-        if self._pool is None:
-            self._pool = torch.cuda.graph_pool_handle()
+        if self._pool is None or self._stream is None:
+            # torch's own stream for this is on whichever device was the first to record.
+            self._pool, self._stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         graph = torch.cuda.CUDAGraph()
         # Other threads may use the device meanwhile.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             output = run()
 
         def replay() -> Tensor:

@@ -1,12 +1,18 @@
-"""Small numbers to the device and back, without waiting for it."""
+"""To a device and back: small numbers, without waiting for it, and this thread's kernels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def current(device: torch.device) -> AbstractContextManager[Any]:
+    """Let a device be the current one of this thread, where kernels that are no torch operations are queued."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def to_device(values: Sequence[Any], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:

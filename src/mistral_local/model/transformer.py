@@ -12,6 +12,7 @@ from mistral_local.attention.select import reasons_against_native_attention, sel
 from mistral_local.errors import TokenIdError
 from mistral_local.kernels import native
 from mistral_local.kernels.packed_linear import reasons_against_packing
+from mistral_local.kernels.transfer import current
 from mistral_local.kvcache.storage import KVCache, LayerCache
 from mistral_local.memory import free_bytes
 from mistral_local.model.attention import Attention
@@ -84,7 +85,8 @@ class Transformer(ModelBase):
             raise TokenIdError(
                 f"token ids must be 0 .. {self.args.vocab_size - 1}, got {int(ids.min())} .. {int(ids.max())}"
             )
-        return self.logits(self.hidden(uncached_batch(ids, seqlens), None))
+        with current(self.device):
+            return self.logits(self.hidden(uncached_batch(ids, seqlens), None))
 
     def hidden(self, batch: Batch, cache: KVCache | None) -> Tensor:
         """Run the blocks over one step; new keys and values go to `cache`.

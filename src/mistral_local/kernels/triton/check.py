@@ -18,6 +18,7 @@ from mistral_local.config import QUANT_FORMATS, QuantFormat
 from mistral_local.kernels.graph import GraphRecorder, reasons_against_graphs
 from mistral_local.kernels.quantized import QuantizedWeight, dequantize, quantize
 from mistral_local.kernels.rms_norm import Normed, rms_norm_by_torch
+from mistral_local.kernels.transfer import current
 from mistral_local.kernels.triton import elementwise, linear, moe, route
 from mistral_local.kernels.triton.check_attention import attention_cases
 from mistral_local.kernels.triton.check_case import Case, Draw, Size
@@ -135,7 +136,7 @@ def first_wrong(found: Iterator[Case]) -> Wrong | None:
 def main(device_name: str) -> int:
     """Check all kernels on a device; returns the exit code."""
     device = torch.device(device_name)
-    with torch.inference_mode():
+    with current(device), torch.inference_mode():
         wrong = first_wrong(chain.from_iterable(cases(device, dtype) for dtype in (torch.bfloat16, torch.float16)))
     if wrong is not None:
         print(wrong)
