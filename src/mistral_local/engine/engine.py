@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from mistral_local.config import EngineConfig
+from mistral_local.engine.admission import Admission
 from mistral_local.engine.driver import DriverRunner, RemoteStep, open_driver
-from mistral_local.engine.kv_memory import KVMemory, blocks_of_one
+from mistral_local.engine.kv_memory import KVMemory
 from mistral_local.engine.model_runner import ModelRunner, PendingStep
 from mistral_local.engine.ngram import NgramProposer
 from mistral_local.engine.planner import Planner
@@ -17,15 +18,7 @@ from mistral_local.engine.scheduler import Scheduled, Scheduler
 from mistral_local.engine.sequence import Sequence
 from mistral_local.engine.stats import EngineStats, StatsRecorder
 from mistral_local.engine.step_plan import SampledToken, StepPlan
-from mistral_local.errors import (
-    EmptyPromptError,
-    EngineBusyError,
-    MistralLocalError,
-    OutOfMemoryError,
-    PromptTooLongError,
-    TokenIdError,
-    UsageError,
-)
+from mistral_local.errors import EngineBusyError, MistralLocalError, OutOfMemoryError, UsageError
 from mistral_local.kvcache.block_pool import BlockPool
 from mistral_local.memory import is_out_of_memory
 from mistral_local.model.transformer import Transformer
@@ -69,6 +62,7 @@ class Engine:
             self._runner = ModelRunner(model, self.kv, config)
         else:
             self.kv, self._runner = open_driver(model, config, kv)
+        self._admission = Admission(model, config, self.kv)
         self.scheduler = Scheduler(config, self.kv.books(config), num_stages)
         self._planner = Planner()
         self._runs_ahead = model.device.type == "cuda" if config.overlap is None else config.overlap
@@ -94,7 +88,7 @@ class Engine:
     @property
     def kv_tokens(self) -> int:
         """Tokens that the KV cache holds, all sequences together."""
-        return self.pool.num_blocks // len(self.kv.cache.groups.windows) * self.config.block_size
+        return self._admission.kv_tokens
 
     @property
     def kv_bytes(self) -> int:
@@ -104,9 +98,7 @@ class Engine:
     @property
     def max_context(self) -> int:
         """Most tokens of one sequence, prompt and answer together."""
-        wanted = self.config.max_context
-        fits = blocks_of_one(self.model, self.config, wanted) <= self.pool.num_blocks
-        return wanted if fits else min(wanted, self.kv_tokens)
+        return self._admission.max_context
 
     def add(self, prompt: list[int], params: SamplingParams) -> Sequence:
         """Queue a prompt; the sequence that is returned fills up while the engine steps.
@@ -117,18 +109,9 @@ class Engine:
             OutOfMemoryError: if prompt and answer can never fit into the KV cache.
             EngineBusyError: if as many sequences as may are waiting already.
         """
-        self._check_room()
-        self._check_prompt(prompt)
-        params.check_ids(self.model.args.vocab_size)
-        sequence = Sequence(list(prompt), len(prompt), params, self.model.weights_version().to_bytes(8, "little"))
-        if sequence.max_len > self.config.max_context:
-            raise PromptTooLongError(
-                f"prompt and answer need {sequence.max_len} tokens, the context has {self.config.max_context}"
-            )
-        if blocks_of_one(self.model, self.config, sequence.max_len) > self.pool.num_blocks:
-            raise OutOfMemoryError(
-                f"prompt and answer need a KV cache of {sequence.max_len} tokens, there is memory for {self.kv_tokens}"
-            )
+        if self.config.max_waiting is not None and self.num_waiting >= self.config.max_waiting:
+            raise EngineBusyError(f"{self.num_waiting} requests wait already; try again later")
+        sequence = self._admission.sequence(prompt, params)
         if self.config.max_guesses:
             sequence.proposer = NgramProposer()
         self.scheduler.add(sequence)
@@ -319,22 +302,6 @@ class Engine:
 
     def _release_finished(self) -> None:
         self._recorder.finished(self.scheduler.release_finished())
-
-    def _check_room(self) -> None:
-        if self.config.max_waiting is not None and self.num_waiting >= self.config.max_waiting:
-            raise EngineBusyError(f"{self.num_waiting} requests wait already; try again later")
-
-    def _check_prompt(self, prompt: list[int]) -> None:
-        if not prompt:
-            raise EmptyPromptError("the prompt is empty: at least one token is needed")
-        vocab_size = self.model.args.vocab_size
-        if not 0 <= min(prompt) <= max(prompt) < vocab_size:
-            bad = next(token for token in prompt if not 0 <= token < vocab_size)
-            raise TokenIdError(f"token id {bad} is outside the vocabulary of {vocab_size}")
-        if len(prompt) >= self.max_context:
-            raise PromptTooLongError(
-                f"the prompt has {len(prompt)} tokens; a context of {self.max_context} leaves no room for an answer"
-            )
 
 
 def _small_steps(config: EngineConfig, model: Transformer) -> EngineConfig:
