@@ -31,6 +31,7 @@ from mistral_local.engine.kv_memory import KVMemory
 from mistral_local.engine.roads import name_of_road, reasons_against_faster_roads
 from mistral_local.engine.sequence import Sequence
 from mistral_local.engine.step_graphs import SIZES, reasons_against_step_graphs, sizes_of_graphs
+from mistral_local.engine.warm_up import warmed_up
 from mistral_local.generate import generate
 from mistral_local.kernels.triton import SWITCH
 from mistral_local.kvcache.storage import LayerCache
@@ -218,6 +219,24 @@ def test_padding_writes_to_a_block_of_its_own(tmp_path: Path) -> None:
     assert recorded.suits(model, replace(small, max_context=8))
     assert not plain.suits(model, replace(small, max_context=8))
     assert plain.suits(model, replace(small, max_context=8, graphs=False))
+
+
+def test_a_warm_engine_has_recorded_a_step_and_counted_nothing(tmp_path: Path) -> None:
+    model = load(tmp_path)
+    warm = warmed_up(engine(model))
+    assert warm.stats() == engine(model).stats()
+    assert warm.pool.num_free == warm.pool.num_blocks
+    num_replays = Recorder.num_replays
+    assert num_replays
+    params = [SamplingParams(max_tokens=3, logprobs=True)]
+    found = warm.generate([[5, 6, 7]], params)
+    assert Recorder.num_replays == num_replays + 2  # the first token is the prompt's
+    assert_equal(found, engine(model, graphs=False).generate([[5, 6, 7]], params))
+
+
+def test_an_engine_without_room_stays_cold(tmp_path: Path) -> None:
+    cold = engine(load(tmp_path), max_context=20)
+    assert warmed_up(cold) is cold
 
 
 def test_what_cannot_be_recorded_runs_as_ever(

@@ -22,6 +22,7 @@ from mistral_local.demo.locate import demo_checkpoint
 from mistral_local.engine.engine import Engine
 from mistral_local.engine.follower import serve_to_the_end
 from mistral_local.engine.roads import name_of_road, reasons_against_faster_roads
+from mistral_local.engine.warm_up import warmed_up
 from mistral_local.errors import AdapterError, TokenizerError, UsageError
 from mistral_local.memory import in_words
 from mistral_local.model.transformer import Transformer
@@ -119,6 +120,7 @@ def load_runtime(
     if engine.max_context < max_context:
         note(f"memory holds a KV cache of {engine.max_context} tokens, fewer than the context of {max_context}")
     if model.device.type == "cuda":
+        engine = warmed_up(engine)
         for reason in reasons_against_faster_roads(model, config):
             note(reason)
     return Runtime(name, model, tokenizer, engine)
