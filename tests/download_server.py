@@ -22,6 +22,7 @@ class Manners:
         status: answered to everything, when set.
         claimed_length: the Content-Length that is said instead of the true one.
         pieces: (bytes, seconds between them) of a slow stream.
+        held_back: the bytes of the body after which it waits to be let go, and what lets it go.
     """
 
     content: bytes
@@ -36,6 +37,7 @@ class Manners:
     claimed_length: int | None = None
     redirect: str | None = None
     pieces: tuple[int, float] | None = None
+    held_back: tuple[int, threading.Event] | None = None
     on_cut: Any = None
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # (method, Range)
     sent: int = 0
@@ -126,7 +128,10 @@ class Server:
         cut = file.cuts.pop(0) if file.cuts else None
         body = body if cut is None else body[:cut]
         size, pause_s = file.pieces or (1 << 16, 0.0)
+        size, let_go = file.held_back or (size, None)
         for start in range(0, len(body), size):
+            if start and let_go is not None:
+                let_go.wait()
             request.wfile.write(body[start : start + size])
             file.sent += len(body[start : start + size])
             if pause_s:

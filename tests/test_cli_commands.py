@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cli_fake
 import pytest
+from processes import running_process
 
 from mistral_local.cli import entry
 from mistral_local.cli.argv import check_arguments
@@ -176,8 +177,8 @@ def test_traceback_shows_with_debug_only(run):
     code, out, err = run("-i", "-p", "bug")
     assert (code, out) == (1, "")
     assert err == NOTE + "Error: internal error, please report it: RuntimeError: shapes do not match\n"
-    process = start("-i", "-p", "bug", "--debug")
-    lines = process.communicate(timeout=10)[1].decode().splitlines()
+    with start("-i", "-p", "bug", "--debug") as process:
+        lines = process.communicate(timeout=10)[1].decode().splitlines()
     assert process.returncode == 1
     assert "Traceback (most recent call last):" in lines
     assert lines[-1] == "RuntimeError: shapes do not match"
@@ -235,24 +236,22 @@ def test_version_names_the_installed_packages(run):
 
 def start(*arguments: str, **keywords):
     """Start mistral-chat on the fake model in a process of its own."""
-    return subprocess.Popen(
+    return running_process(
         [*FAKE, "mistral-chat", *arguments], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, **keywords
     )
 
 
 def test_a_reader_that_leaves_ends_the_answer_quietly():
-    process = start("-i", "-p", "count", stdout=subprocess.PIPE)
-    assert process.stdout.read(6) == b"0 1 2 "
-    process.stdout.close()
-    assert process.wait(10) == 141
-    assert process.stderr.read() == NOTE.encode()
-    process.stderr.close()
+    with start("-i", "-p", "count", stdout=subprocess.PIPE) as process:
+        assert process.stdout.read(6) == b"0 1 2 "
+        process.stdout.close()
+        assert process.wait(10) == 141
+        assert process.stderr.read() == NOTE.encode()
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_a_full_disk_is_one_line():
-    with open("/dev/full", "w") as full:
-        process = start("-i", "-p", "hello", stdout=full)
+    with open("/dev/full", "w") as full, start("-i", "-p", "hello", stdout=full) as process:
         _, err = process.communicate(timeout=10)
     assert process.returncode == 1
     assert err.decode() == NOTE + "Error: No space left on device\n"
@@ -260,19 +259,19 @@ def test_a_full_disk_is_one_line():
 
 @pytest.mark.parametrize(("number", "code", "note"), [(signal.SIGINT, 130, "(stopped)\n"), (signal.SIGTERM, 143, "")])
 def test_a_signal_ends_the_answer_where_it_is(number, code, note):
-    process = start("-p", "count", stdout=subprocess.PIPE)
-    assert process.stdout.read(6) == b"0 1 2 "
-    process.send_signal(number)
-    out, err = process.communicate(timeout=10)
+    with start("-p", "count", stdout=subprocess.PIPE) as process:
+        assert process.stdout.read(6) == b"0 1 2 "
+        process.send_signal(number)
+        out, err = process.communicate(timeout=10)
     assert process.returncode == code
     assert out.decode().split() == [str(number) for number in range(3, 3 + len(out.split()))]
     assert err.decode() == NOTE + note
 
 
 def test_ctrl_c_while_loading_leaves_quietly():
-    process = start("-p", "x", stdout=subprocess.PIPE, env={**os.environ, "FAKE_LOAD_S": "20"})
-    assert process.stderr.readline().decode() == NOTE
-    time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=10) == (b"", b"")
+    with start("-p", "x", stdout=subprocess.PIPE, env={**os.environ, "FAKE_LOAD_S": "20"}) as process:
+        assert process.stderr.readline().decode() == NOTE
+        time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=10) == (b"", b"")
     assert process.returncode == 130

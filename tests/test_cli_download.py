@@ -11,6 +11,7 @@ from pathlib import Path
 import pexpect
 import pytest
 from download_server import CHECKPOINT, make_tar, md5, running_server, sha256
+from processes import running_process
 
 from mistral_local.cli.download_progress import JsonProgress, Meter, QuietProgress, make_progress, meter_line
 from mistral_local.demo.locate import demo_checkpoint
@@ -232,12 +233,13 @@ def test_the_terminal_shows_speed_and_time_left_and_ctrl_c_can_be_gone_on_from(s
 @pytest.mark.parametrize("delay_s", [0.0, 0.05, 0.15, 0.3, 0.6, 1.0])
 def test_sigint_at_any_moment_leaves_a_whole_folder_or_none(server, run, environment, tmp_path, delay_s):
     server.put("/tiny.tar", TAR, pieces=(100_000, 0.05))
-    process = subprocess.Popen([*COMMAND, f"{server.base}/tiny.tar"], env=environment, stderr=subprocess.DEVNULL)
-    while not (tmp_path / "models").exists() and process.poll() is None:
-        time.sleep(0.005)
-    time.sleep(delay_s)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) in (0, 130, -2)
+    command = [*COMMAND, f"{server.base}/tiny.tar"]
+    with running_process(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        while not (tmp_path / "models").exists() and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(delay_s)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) in (0, 130, -2)
     folder = tmp_path / "models/tiny"
     assert not folder.exists() or run(f"{server.base}/tiny.tar", "--verify_only")[0] == 0
     assert run(f"{server.base}/tiny.tar")[0] == 0

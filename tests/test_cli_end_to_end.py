@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import running_process
 
 import mistral_local
 
@@ -47,7 +48,7 @@ def test_a_piped_answer_equals_its_json():
 
 def test_ctrl_c_stops_a_real_answer():
     flags = ["--max_tokens", "2000", "--temperature", "1.5", "--seed", "1"]
-    with subprocess.Popen(
+    with running_process(
         command("chat", *flags, "-p", "Once upon a time"),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -16,6 +16,7 @@ from typing import Any
 
 import pexpect
 import pytest
+from processes import running_process
 
 from mistral_local.cli import entry
 from mistral_local.cli.find_server import Found, find_server
@@ -153,7 +154,7 @@ class TestProgram:
             "while True: signal.pause()"
         )
         command = [*COMMAND, "run", "--url", server, "--", sys.executable, "-c", code]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        with running_process(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "here\n"
             process.send_signal(number)

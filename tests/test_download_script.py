@@ -5,11 +5,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from download_server import CHECKPOINT, make_tar, md5, running_server, sha256
+from processes import running_process
 from test_hub_install import HOSTILE
 
 from mistral_local.demo.locate import demo_checkpoint
@@ -284,18 +286,23 @@ def test_mistakes_are_named(publish, run, folder):
 
 
 def test_a_second_writer_is_turned_away(publish, run, environment, folder, tmp_path, server):
-    publish(pieces=(50_000, 0.1))
+    let_go = threading.Event()
+    publish(held_back=(50_000, let_go))
     command = ["bash", tmp_path / "clone/scripts/download.sh", "Tiny"]
-    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (folder.parent / ".Tiny.download/archive.part").exists():
-        assert first.poll() is None
-        time.sleep(0.01)
-    code, _, err = run("Tiny")
-    assert code == 1
-    assert "another process" in err
-    done = subprocess.run([*PYTHON, f"{server.base}/tiny/tiny.tar", folder], capture_output=True, text=True)
-    assert "another process" in done.stderr
-    assert first.wait(30) == 0
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with running_process(command, env=environment, **quiet) as first:
+        try:
+            while not (folder.parent / ".Tiny.download/archive.part").exists():
+                assert first.poll() is None
+                time.sleep(0.01)
+            code, _, err = run("Tiny")
+            assert code == 1
+            assert "another process" in err
+            done = subprocess.run([*PYTHON, f"{server.base}/tiny/tiny.tar", folder], capture_output=True, text=True)
+            assert "another process" in done.stderr
+        finally:
+            let_go.set()
+        assert first.wait(30) == 0
     assert_whole(folder)
 
 
@@ -303,12 +310,13 @@ def test_a_second_writer_is_turned_away(publish, run, environment, folder, tmp_p
 def test_ctrl_c_at_any_moment_leaves_a_whole_folder_or_none(publish, run, environment, folder, tmp_path, delay_s):
     file = publish(pieces=(100_000, 0.1))
     command = ["bash", tmp_path / "clone/scripts/download.sh", "Tiny"]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
-    while not folder.parent.exists():
-        time.sleep(0.01)
-    time.sleep(delay_s)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to curl and bash alike
-    assert process.wait(20) in (0, 130)
+    how = {"env": environment, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    with running_process(command, **how) as process:
+        while not folder.parent.exists():
+            time.sleep(0.01)
+        time.sleep(delay_s)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to curl and bash alike
+        assert process.wait(20) in (0, 130)
     assert not folder.exists() or run("Tiny", "--verify_only")[0] == 0
     file.pieces = None
     assert run("Tiny")[0] == 0
