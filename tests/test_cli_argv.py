@@ -129,9 +129,10 @@ def test_the_set_of_flags_is_what_is_listed_here():
     assert list(flags_of(entry.CHAT.load_function())) == [
         "model_path", "instruct", "prompt", "system", "max_tokens", "temperature", "top_p", "seed", "lora_path", "quantize", "tools",
             "python", "sandbox", "sandbox_python", "approve",
-        "device", "dtype", "num_threads", "max_context", "kv_memory", "kv_dtype", "speculate",
+        "device", "dtype", "num_threads", "max_context", "kv_memory", "kv_dtype", "speculate", "deterministic",
         "num_pipeline_ranks", "expert_parallel", "stats", "json", "history", "color",
     ]  # fmt: skip
     assert list(flags_of(entry.DEMO.load_function())) == [
-        "model_path", "max_tokens", "temperature", "top_p", "seed", "lora_path", "quantize", "device", "dtype", "num_threads", "kv_dtype", "num_pipeline_ranks", "expert_parallel",
+        "model_path", "max_tokens", "temperature", "top_p", "seed", "lora_path", "quantize", "device", "dtype", "num_threads", "kv_dtype", "deterministic",
+        "num_pipeline_ranks", "expert_parallel",
     ]  # fmt: skip

@@ -87,7 +87,7 @@ def test_flags_reach_the_model(run, tmp_path):
         *["-i", str(tmp_path), "-p", "x", "-s", "be brief", "--max_tokens", "2", "--temperature", "0", "--top_p", "1"],
         *["--seed", "7", "--tools", str(tmp_path / "tools.json"), "--device", "cpu", "--dtype", "float32"],
         *["--max_context", "50", "--lora_path", "l.safetensors", "--num_threads", "3", "--quantize", "int8"],
-        *["--kv_memory", "4GB", "--kv_dtype", "fp8", "--speculate", "ngram"],
+        *["--kv_memory", "4GB", "--kv_dtype", "fp8", "--speculate", "ngram", "--deterministic"],
     )
     messages, sent_tools, options = last_request()
     assert messages == [{"role": "system", "content": "be brief"}, {"role": "user", "content": "x"}]
@@ -98,7 +98,7 @@ def test_flags_reach_the_model(run, tmp_path):
     assert model.folder == tmp_path
     assert how == {
         "device": "cpu", "dtype": "float32", "max_context": 50, "lora_path": "l.safetensors", "num_threads": 3,
-        "kv_memory": "4GB", "kv_dtype": "fp8", "speculate": "ngram", "num_pipeline_ranks": 1, "expert_parallel": False, "quantize": "int8",
+        "kv_memory": "4GB", "kv_dtype": "fp8", "speculate": "ngram", "deterministic": True, "num_pipeline_ranks": 1, "expert_parallel": False, "quantize": "int8",
     }  # fmt: skip
 
 

@@ -44,6 +44,7 @@ def chat(
     kv_memory: str | None = None,
     kv_dtype: KVDtype = "auto",
     speculate: Speculation = "off",
+    deterministic: bool = False,
     num_pipeline_ranks: int = 1,
     expert_parallel: bool = False,
     stats: bool = False,
@@ -76,6 +77,7 @@ def chat(
         kv_memory: memory of the KV cache, such as 4GB; without it what the context needs, as far as memory is free
         kv_dtype: fp8 stores keys and values in half the memory, rounded; auto as the model computes
         speculate: ngram guesses words that occurred before and verifies them; the text is the same, code edits are faster
+        deterministic: the same bits for a request whatever runs beside it; bfloat16 on a CPU only, and slower prompts
         num_pipeline_ranks: under torchrun, stages that the layers are divided into; the ranks of a stage share each layer
         expert_parallel: under torchrun, let ranks hold different experts instead of a part of each
         stats: show tokens, time to first token and tok/s after each answer, on stderr
@@ -99,6 +101,7 @@ def chat(
         "kv_memory": kv_memory,
         "kv_dtype": kv_dtype,
         "speculate": speculate,
+        "deterministic": deterministic,
         "lora_path": lora_path,
         "quantize": quantize,
         "num_pipeline_ranks": num_pipeline_ranks,

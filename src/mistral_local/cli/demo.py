@@ -29,6 +29,7 @@ def demo(
     dtype: str | None = None,
     num_threads: int | None = None,
     kv_dtype: KVDtype = "auto",
+    deterministic: bool = False,
     num_pipeline_ranks: int = 1,
     expert_parallel: bool = False,
 ) -> None:
@@ -46,6 +47,7 @@ def demo(
         dtype: float32, bfloat16 or float16; without it as stored
         num_threads: CPU threads; without it as many as torch takes, and one for a tiny model
         kv_dtype: fp8 stores keys and values in half the memory, rounded; auto as the model computes
+        deterministic: the same bits for a request whatever runs beside it; bfloat16 on a CPU only, and slower prompts
         num_pipeline_ranks: under torchrun, stages that the layers are divided into; the ranks of a stage share each layer
         expert_parallel: under torchrun, let ranks hold different experts instead of a part of each
     """
@@ -59,6 +61,7 @@ def demo(
         "quantize": quantize,
         "num_threads": num_threads,
         "kv_dtype": kv_dtype,
+        "deterministic": deterministic,
         "max_batch_size": len(PROMPTS),
         "num_pipeline_ranks": num_pipeline_ranks,
         "expert_parallel": expert_parallel,

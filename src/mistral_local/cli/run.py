@@ -36,6 +36,7 @@ def run(
     max_context: int | None = None,
     kv_memory: str | None = None,
     kv_dtype: KVDtype | None = None,
+    deterministic: bool = False,
     temperature: float | None = None,
     device: str | None = None,
     dtype: str | None = None,
@@ -56,6 +57,7 @@ def run(
         max_context: context length in tokens; without it that of the checkpoint
         kv_memory: memory of the KV cache, such as 4GB; without it what the requests need, as far as memory is free
         kv_dtype: fp8 stores keys and values in half the memory, rounded; without it, or with auto, they are as the model computes
+        deterministic: the same bits for a request whatever runs beside it; bfloat16 on a CPU only, and slower prompts
         temperature: of requests that name none; without it 0.7, for the demo checkpoint 0
         device: cpu, cuda, cuda:1 ...; without it cuda if there is one
         dtype: float32, bfloat16 or float16; without it as stored
@@ -82,6 +84,8 @@ def run(
     }
     if kv_dtype is not None:
         engine["kv_dtype"] = kv_dtype
+    if deterministic:
+        engine["deterministic"] = True
     of_own_server = {"DIR": model_path, "--temperature": temperature, "--log_file": log_file}
     of_own_server |= {f"--{name}": value for name, value in engine.items()}
     named = [name for name, value in of_own_server.items() if value is not None]

@@ -46,6 +46,7 @@ def serve(
     lora_path: str | None = None,
     quantize: QuantFormat | None = None,
     speculate: Speculation = "off",
+    deterministic: bool = False,
     execute: bool = False,
     content_filter: bool = False,
     limits: tuple[str, ...] = (),
@@ -75,6 +76,7 @@ def serve(
         lora_path: LoRA adapter (safetensors file) to merge into the weights
         quantize: int8, int4 or fp8 rounds the weights while they are read; without it they stay as stored
         speculate: ngram guesses words that occurred before and verifies them
+        deterministic: the same bits for a request whatever runs beside it; bfloat16 on a CPU only, and slower prompts
         execute: run programs that clients send to /v1/execute, in the sandbox (Linux with bubblewrap)
         content_filter: let the model judge each prompt first, and refuse harmful ones as Azure does; only as good as the model
         limits: limits of one request to change, such as 'choices=4 body_bytes=8MB'; all are printed at start
@@ -112,6 +114,7 @@ def serve(
         "kv_memory": kv_memory,
         "kv_dtype": kv_dtype,
         "speculate": speculate,
+        "deterministic": deterministic,
         "lora_path": lora_path,
         "quantize": quantize,
         "num_pipeline_ranks": num_pipeline_ranks,
