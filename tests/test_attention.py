@@ -1,5 +1,6 @@
 """Attention backends against the formula, and kernels against their plain twins."""
 
+import os
 from typing import Any
 
 import pytest
@@ -7,10 +8,10 @@ import torch
 from torch import Tensor
 
 from mistral_local.args import MoeArgs, TransformerArgs
-from mistral_local.attention.batch import AttentionMetadata, SequenceSpan, uncached_batch
+from mistral_local.attention.batch import AttentionMetadata, PagedTables, SequenceSpan, uncached_batch
 from mistral_local.attention.sdpa import SdpaBackend, visible_keys
 from mistral_local.attention.select import reasons_against_xformers
-from mistral_local.attention.xformers import XformersBackend
+from mistral_local.attention.xformers import PAGE_SIZE, XformersBackend
 from mistral_local.errors import ShapeError
 from mistral_local.kernels.grouped_linear import grouped_linear, grouped_linear_by_loop, grouped_linear_by_mask
 from mistral_local.kernels.rotate import rotate
@@ -115,6 +116,52 @@ def test_xformers_is_given_tensors_and_masks_that_make_the_formula(
     expected = torch.cat([plain_attention(*p, window) for p in packed])
     assert torch.allclose(out, expected, atol=1e-5)
     assert op.devices == {q.device}
+
+
+def single_queries(lengths: list[int]) -> tuple[LayerCache, AttentionMetadata, list[Tensor]]:
+    """Sequences of one query over shuffled pages; what nobody has written is NaN."""
+    generator = torch.Generator().manual_seed(0)
+    pages = [-(-length // PAGE_SIZE) for length in lengths]
+    order = torch.randperm(sum(pages), generator=generator).split(pages)
+    tables = torch.zeros(len(lengths) + 2, max(pages), dtype=torch.int32)
+    rows = torch.arange(len(lengths)).flip(0) + 2
+    cache = LayerCache(*(torch.full((sum(pages) * PAGE_SIZE, 2, 32), float("nan")) for _ in range(2)))
+    spans, last_slots, packed = [], [], []
+    for index, (length, blocks) in enumerate(zip(lengths, order, strict=True)):
+        tables[rows[index], : len(blocks)] = blocks.int()
+        slots = (blocks[:, None] * PAGE_SIZE + torch.arange(PAGE_SIZE)).flatten()[:length]
+        q, k, v = (
+            torch.randn(count, heads, 32, generator=generator) for count, heads in ((1, 6), (length, 2), (length, 2))
+        )
+        cache.write(k[:-1], v[:-1], slots[:-1])
+        spans.append(SequenceSpan(index, 1, length, slots))
+        last_slots.append(slots[-1:])
+        packed.append((q, k, v))
+    paged = PagedTables(tables, PAGE_SIZE, rows, torch.tensor(lengths), torch.arange(len(lengths) + 1))
+    return cache, AttentionMetadata(tuple(spans), torch.cat(last_slots), paged), packed  # type: ignore[return-value]
+
+
+@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="a GPU runs the kernels themselves: test_gpu.py")
+@pytest.mark.filterwarnings("default")  # warnings of xformers builds without CUDA are not ours to mend
+@pytest.mark.parametrize("window", [None, 200, 100])
+def test_xformers_reads_the_pages_of_single_queries(window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """xformers' own kernel, in Triton's interpreter; where a window cuts, SDPA."""
+    fmha = pytest.importorskip("xformers.ops.fmha")
+    pytest.importorskip("triton")
+    calls: list[Tensor] = []
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, bias: Any, *, op: Any) -> Tensor:
+        calls.append(q)
+        out: Tensor = op.apply(fmha.Inputs(q, k, v, attn_bias=bias), needs_gradient=False)[0]
+        return out
+
+    monkeypatch.setattr(fmha, "memory_efficient_attention_forward", attend)
+    cache, metadata, packed = single_queries([130, 1, 64])
+    q, new_k, new_v = (torch.cat([part[i][-1:] for part in packed]) for i in range(3))
+    out = XformersBackend().attend(q, new_k, new_v, cache=cache, metadata=metadata, window=window)
+    expected = torch.cat([plain_attention(*part, window) for part in packed])
+    assert torch.allclose(out, expected, atol=1e-4)
+    assert bool(calls) == (window != 100)
 
 
 def test_a_mask_shows_the_last_keys_to_the_last_query() -> None:

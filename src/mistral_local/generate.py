@@ -7,6 +7,7 @@ from mistral_local.config import EngineConfig, KVDtype
 from mistral_local.engine.engine import Engine
 from mistral_local.engine.follower import run_on_all_ranks
 from mistral_local.engine.kv_memory import KVMemory
+from mistral_local.engine.roads import block_size_for
 from mistral_local.errors import RequestError
 from mistral_local.model.transformer import Transformer
 from mistral_local.sampling.params import SamplingParams, row_seed
@@ -154,6 +155,7 @@ def _make_engine(
         max_num_seqs=min(num_prompts, model.args.max_batch_size or num_prompts),
         max_context=-(-longest // CONTEXT_STEP) * CONTEXT_STEP,
         max_prefill_chunk=chunk_size,
+        block_size=block_size_for(model, kv_dtype),
         kv_dtype=kv_dtype,
     )
     kept, model.kept_kv = model.kept_kv, None

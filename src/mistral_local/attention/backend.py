@@ -17,6 +17,9 @@ class AttentionBackend(ABC):
     reads_block_tables = False
     """Whether attend() looks up keys by metadata.paged; then nobody needs to tell it their slots."""
 
+    block_size = 16
+    """Tokens of a block that it reads best."""
+
     def rotate_and_attend(
         self,
         q: Tensor,

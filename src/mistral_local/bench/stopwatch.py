@@ -7,6 +7,7 @@ from mistral_local.bench.ceilings import now
 from mistral_local.config import EngineConfig, KVDtype
 from mistral_local.engine.engine import Engine
 from mistral_local.engine.kv_memory import blocks_of_one
+from mistral_local.engine.roads import block_size_for
 from mistral_local.engine.sequence import Sequence
 from mistral_local.errors import OutOfMemoryError
 from mistral_local.model.transformer import Transformer
@@ -64,6 +65,7 @@ class Stopwatch:
             max_num_seqs=batch_size,
             max_context=prompt_tokens + self._max_tokens + 1,
             max_num_batched_tokens=budget,
+            block_size=block_size_for(model, kv_dtype),
             kv_dtype=kv_dtype,
         )
         self.engine = Engine(model, config)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from mistral_local.attention.select import reasons_against, select_backend
-from mistral_local.config import EngineConfig
+from mistral_local.config import EngineConfig, KVDtype
 from mistral_local.engine.step_graphs import sizes_of_graphs
 from mistral_local.kvcache.storage import storage_dtype
 from mistral_local.model.transformer import Transformer
 
 MADE_FOR = {"cuda": ("triton", "xformers"), "cpu": ("native",)}
 """The backends of attention that are made for a kind of device, the fastest first."""
+
+
+def block_size_for(model: Transformer, kv_dtype: KVDtype) -> int:
+    """Tokens of a KV cache block that the model's attention reads best."""
+    stored = storage_dtype(kv_dtype, model.dtype)
+    return select_backend(model.device, model.dtype, model.args.head_dim, stored).block_size
 
 
 def name_of_road(model: Transformer, config: EngineConfig) -> str:

@@ -21,7 +21,7 @@ from mistral_local.config import (
 from mistral_local.demo.locate import demo_checkpoint
 from mistral_local.engine.engine import Engine
 from mistral_local.engine.follower import serve_to_the_end
-from mistral_local.engine.roads import name_of_road, reasons_against_faster_roads
+from mistral_local.engine.roads import block_size_for, name_of_road, reasons_against_faster_roads
 from mistral_local.engine.warm_up import warmed_up
 from mistral_local.errors import AdapterError, TokenizerError, UsageError
 from mistral_local.memory import in_words
@@ -110,6 +110,7 @@ def load_runtime(
     config = EngineConfig(
         max_num_seqs=max_batch_size,
         max_context=max_context,
+        block_size=block_size_for(model, kv_dtype),
         kv_memory_bytes=kv_memory_bytes,
         kv_dtype=kv_dtype,
         max_waiting=max_waiting,
