@@ -118,6 +118,34 @@ def test_xformers_equals_sdpa(lengths: list[tuple[int, int]], window: int | None
     assert torch.allclose(outs[0].float(), outs[1].float(), atol=2e-2)
 
 
+@pytest.mark.skipif(
+    torch.cuda.is_available() and bool(reasons_against_xformers(CUDA, torch.bfloat16, 64)),
+    reason="xformers does not serve here",
+)
+@triton_serves
+def test_xformers_decodes_over_pages_as_sdpa_does() -> None:
+    """One query of each sequence; blocks of 64 tokens, not in order."""
+    lengths = [300, 1, 64, 65]
+    pages = [-(-length // 64) for length in lengths]
+    order = torch.randperm(sum(pages), generator=torch.Generator().manual_seed(1)).split(pages)
+    tables = torch.zeros(len(lengths), max(pages), dtype=torch.int32)
+    spans = []
+    for row, (blocks, length) in enumerate(zip(order, lengths, strict=True)):
+        tables[row, : len(blocks)] = blocks.int()
+        slots = (blocks[:, None] * 64 + torch.arange(64)).flatten()[:length].to(CUDA)
+        spans.append(SequenceSpan(row, 1, length, slots))
+    places = torch.arange(len(lengths) + 1, device=CUDA)
+    paged = PagedTables(tables.to(CUDA), 64, places[:-1], torch.tensor(lengths, device=CUDA), places)
+    last = torch.stack([span.key_slots[-1] for span in spans])  # type: ignore[index]
+    metadata = AttentionMetadata(tuple(spans), last, paged)
+    k_cache, v_cache, q, k, v = drawn(*[(sum(pages) * 64, 2, 64)] * 2, (4, 8, 64), *[(4, 2, 64)] * 2)
+    outs = [
+        backend.attend(q, k, v, cache=LayerCache(k_cache, v_cache), metadata=metadata, window=None)
+        for backend in (SdpaBackend(), XformersBackend())
+    ]
+    assert torch.allclose(outs[0].float(), outs[1].float(), atol=2e-2)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("sizes", [[3, 0, 2, 4], [0, 0, 9, 0], [1, 1, 1, 6]])
 def test_grouped_linear_equals_its_twin(sizes: list[int], dtype: torch.dtype) -> None:
