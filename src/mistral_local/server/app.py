@@ -27,6 +27,7 @@ from mistral_local.server.routes import (
 )
 from mistral_local.server.settings import ServerSettings
 from mistral_local.server.state import ServerState
+from mistral_local.server.unread import DropUnread
 from mistral_local.tasks.async_llm import AsyncLLM
 
 DESCRIPTION = (
@@ -75,5 +76,6 @@ def make_app(llm: AsyncLLM, settings: ServerSettings) -> FastAPI:
     describe(app, has_key=settings.api_key is not None)
     add_error_handlers(app)
     app.add_middleware(Auth, settings=settings)
+    app.add_middleware(DropUnread)
     app.add_middleware(RequestLog, metrics=state.metrics)
     return app
