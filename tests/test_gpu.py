@@ -160,7 +160,7 @@ def test_grouped_linear_equals_its_twin(sizes: list[int], dtype: torch.dtype) ->
 
 @triton_serves
 @pytest.mark.parametrize("quant_format", [None, *QUANT_FORMATS])
-@pytest.mark.parametrize("num_rows", [1, 2, 5, 16])
+@pytest.mark.parametrize("num_rows", [1, 2, 5, 16, 17, 64])
 @pytest.mark.parametrize(("columns", "outs"), [(4096, (4096, 1024, 1024)), (14336, (4096,)), (4096, (32768,))], ids=str)
 def test_triton_multiplies_few_rows_as_torch_does(
     columns: int, outs: tuple[int, ...], num_rows: int, quant_format: QuantFormat | None
@@ -175,7 +175,7 @@ def test_triton_multiplies_few_rows_as_torch_does(
 
 @triton_serves
 @pytest.mark.parametrize("quant_format", [None, *QUANT_FORMATS])
-@pytest.mark.parametrize("num_rows", [1, 2, 5, 16])
+@pytest.mark.parametrize("num_rows", [1, 2, 5, 16, 17, 64])
 def test_triton_norms_adds_and_gates_around_a_product_as_torch_does(
     num_rows: int, quant_format: QuantFormat | None
 ) -> None:
@@ -194,7 +194,7 @@ def test_triton_norms_adds_and_gates_around_a_product_as_torch_does(
 
 @triton_serves
 @pytest.mark.parametrize("quant_format", [None, *QUANT_FORMATS])
-@pytest.mark.parametrize("num_tokens", [1, 2, 16])
+@pytest.mark.parametrize("num_tokens", [1, 2, 16, 33, 64])
 def test_triton_multiplies_by_the_chosen_experts_as_torch_does(
     num_tokens: int, quant_format: QuantFormat | None
 ) -> None:
@@ -220,7 +220,7 @@ def test_triton_multiplies_by_the_chosen_experts_as_torch_does(
 
 @triton_serves
 @pytest.mark.parametrize(("num_experts", "k"), [(8, 2), (64, 6)])
-@pytest.mark.parametrize("num_tokens", [1, 16])
+@pytest.mark.parametrize("num_tokens", [1, 16, 64])
 def test_triton_sends_tokens_where_torch_sends_them(num_tokens: int, num_experts: int, k: int) -> None:
     from mistral_local.kernels.triton.route import route as route_by_triton
 
@@ -347,7 +347,7 @@ def test_recorded_steps_answer_as_others_do(
 @pytest.mark.skipif(
     torch.cuda.is_available() and torch.cuda.get_device_capability(CUDA) < (8, 9), reason="the GPU multiplies no fp8"
 )
-@pytest.mark.parametrize("num_rows", [17, 64, 1000])
+@pytest.mark.parametrize("num_rows", [65, 128, 1000])
 @pytest.mark.parametrize(("columns", "outs"), [(4096, (4096, 1024, 1024)), (14336, (4096,)), (32768, (5120,))], ids=str)
 def test_rows_and_matrices_in_fp8_are_multiplied_as_their_numbers_are(
     columns: int, outs: tuple[int, ...], num_rows: int, monkeypatch: pytest.MonkeyPatch

@@ -9,7 +9,7 @@ from mistral_local.generate import generate
 from mistral_local.kernels import quantized
 from mistral_local.kernels.quantized import dequantize, quantize, quantized_linears
 from mistral_local.kernels.scaled_product import SWITCH, reasons_against_scaled_product, scaled_product
-from mistral_local.kernels.triton import MAX_ROWS
+from mistral_local.kernels.triton import MAX_ROWS_QUANTIZED
 from mistral_local.tasks.llm import load
 from mistral_local.transformer import Transformer
 
@@ -24,7 +24,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 @pytest.fixture
 def on_this_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many rows are multiplied as on a GPU that multiplies fp8."""
-    monkeypatch.setattr(quantized, "MAX_ROWS_PACKED", MAX_ROWS)
+    monkeypatch.setattr(quantized, "MAX_ROWS_PACKED", 16)
     monkeypatch.setattr(quantized, "reasons_against_scaled_product", lambda x, w, w_scales: [])
 
 
@@ -55,16 +55,16 @@ def test_rows_that_several_matrices_share_are_rounded_once(on_this_cpu: None, mo
 
 
 def test_it_says_why_it_does_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, w = normal(20, 64).bfloat16(), quantize(normal(48, 64), "fp8")
+    x, w = normal(MAX_ROWS_QUANTIZED + 1, 64).bfloat16(), quantize(normal(48, 64), "fp8")
     monkeypatch.delenv(SWITCH, raising=False)
     assert reasons_against_scaled_product(x, w.data, w.scales) == [f"{SWITCH}=1 is not set"]
     monkeypatch.setenv(SWITCH, "1")
     device = "GPUs multiply fp8, not cpu"
     assert reasons_against_scaled_product(x, w.data, w.scales) == [device]
-    few = "16 rows are few"
+    few = f"{MAX_ROWS_QUANTIZED} rows are few"
     odd = quantize(normal(40, 96), "fp8")
     cases = [
-        (x[:16], w.data, w.scales, few),
+        (x[:MAX_ROWS_QUANTIZED], w.data, w.scales, few),
         (x.half(), w.data, w.scales, "it multiplies bfloat16 by fp8, not torch.float16 by torch.float8_e4m3fn"),
         (x, w.data, w.scales.expand(48, 2), "every row of the matrix needs one scale"),
         (x, odd.data, odd.scales, "rows and columns must be multiples of 16, not 40 and 96"),

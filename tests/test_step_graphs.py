@@ -33,7 +33,7 @@ from mistral_local.engine.sequence import Sequence
 from mistral_local.engine.step_graphs import SIZES, reasons_against_step_graphs, sizes_of_graphs
 from mistral_local.engine.warm_up import warmed_up
 from mistral_local.generate import generate
-from mistral_local.kernels.triton import SWITCH
+from mistral_local.kernels.triton import MAX_TOKENS_OF_EXPERTS, SWITCH
 from mistral_local.kvcache.storage import LayerCache
 from mistral_local.model import moe
 from mistral_local.sampling.params import SamplingParams
@@ -273,7 +273,9 @@ def test_sizes_that_wait_for_the_host_are_left_out(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(step_graphs, "reasons_against_graphs", lambda device: [])
     select_backend.cache_clear()
     model = load(tmp_path, **KINDS["mixture"])
-    assert sizes_of_graphs(model, EngineConfig(max_num_seqs=40, max_context=64)) == [1, 2, 4, 8, 16]
+    assert sizes_of_graphs(model, EngineConfig(max_num_seqs=80, max_context=64)) == [
+        size for size in SIZES if size <= MAX_TOKENS_OF_EXPERTS
+    ]
 
 
 def test_why_there_are_none_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ def test_every_kernel_is_looked_at_and_right() -> None:
     from mistral_local.kernels.triton.check import cases, first_wrong
     from mistral_local.kernels.triton.check_case import Size
 
-    small = Size(dim=64, hidden=32, heads=2, kv_heads=1, head_dim=16, context=32, rows=(1, 3))
+    small = Size(dim=64, hidden=32, heads=2, kv_heads=1, head_dim=16, context=32, rows=(1, 3, 17))
     with torch.inference_mode():
         found = list(cases(torch.device("cpu"), torch.float32, small))
     assert first_wrong(iter(found)) is None

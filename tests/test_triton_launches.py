@@ -108,6 +108,29 @@ def test_a_layer_of_a_decode_step_is_few_launches(
     assert layers == [DENSE if moe is None else EXPERTS] * 4
 
 
+@pytest.mark.parametrize(
+    ("moe", "quant_format"),
+    [
+        (None, "int8"),
+        (MIXTURE, None),
+        pytest.param(MIXTURE, "int4", marks=pytest.mark.long),
+    ],
+    ids=lambda value: "mixture" if value == MIXTURE else str(value),
+)
+def test_larger_steps_by_bits_and_experts_are_few_launches_too(
+    moe: MoeArgs | None, quant_format: QuantFormat | None, layers: list[list[str]], tmp_path: Path
+) -> None:
+    """Sums and norms are kernels of their own there."""
+    folder = write_checkpoint(tmp_path, moe=moe, n_heads=2, n_kv_heads=1, head_dim=16, n_layers=2, vocab_size=99)
+    model = Transformer.from_folder(folder, quantize=quant_format)
+    model.join_matrices()
+    decode(model, 17, max_tokens=1)
+    up = ["linear"] * 3 if quant_format is None else ["_linears"]
+    layer = ["_rms_norm", *up, "_rotate_and_store", "_attend", "_merge", up[0], "_rms_norm"]
+    layer += ["_gate_up", "_linears"] if moe is None else ["_route", "_expert_gate_up", "_expert_down"]
+    assert layers == [layer, layer]
+
+
 @pytest.mark.parametrize("is_joined", [False, True])
 def test_a_layer_of_a_larger_step_adds_what_it_norms(
     is_joined: bool, layers: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -21,7 +21,7 @@ from mistral_local.engine.sequence import Sequence
 from mistral_local.kernels.quantized import QuantizedWeight, dequantize, quantize
 from mistral_local.kernels.rms_norm import Normed, rms_norm_by_torch, rows_of
 from mistral_local.kernels.swiglu import swiglu_by_torch
-from mistral_local.kernels.triton import MAX_ROWS, SWITCH
+from mistral_local.kernels.triton import MAX_ROWS, MAX_ROWS_QUANTIZED, MAX_TOKENS_OF_EXPERTS, SWITCH
 from mistral_local.model.linear import Linear, gated_linears, linears
 from mistral_local.model.moe import MoeFeedForward, route
 from mistral_local.sampling.params import SamplingParams
@@ -113,6 +113,22 @@ def test_norm_residual_and_gate_are_part_of_a_product(
     torch.testing.assert_close(triton_linear.gate_up(rows, weights[0], other), swiglu_by_torch(gate, up))
 
 
+@pytest.mark.parametrize(
+    ("quant_format", "num_rows", "dtype"),
+    [("int4", 17, torch.float32), ("int8", 33, torch.float16), ("int4", 64, torch.float16), ("fp8", 64, torch.float32)],
+)
+def test_quantized_matrices_take_more_rows(quant_format: QuantFormat, num_rows: int, dtype: torch.dtype) -> None:
+    """Two groups of int4; norm, residual and gate as with few rows."""
+    x, scale, residual = (normal(*shape, dtype=dtype) for shape in ((num_rows, 256), (256,), (num_rows, 18)))
+    weights = [stored((normal(18, 256, seed=seed) / 16).to(dtype), quant_format) for seed in (1, 2)]
+    gate, up = (rms_norm_by_torch(x, scale, 1e-5).double() @ in_floats(weight).T for weight in weights)
+    for y, expected in zip(triton_linear.linears(Normed(x, scale, 1e-5), weights), (gate, up), strict=True):
+        assert_close(y, expected)
+    assert_close(triton_linear.gate_up(Normed(x, scale, 1e-5), *weights), silu(gate) * up)
+    expected = x.double() @ in_floats(weights[0]).T + residual.double()
+    assert_close(triton_linear.linears(x, weights[:1], residual)[0], expected)
+
+
 def test_a_gate_of_another_form_takes_more_launches() -> None:
     x, w1, w3 = normal(2, 128), normal(6, 128, seed=1) / 8, quantize(normal(6, 128, seed=2) / 8, "int8")
     expected = silu(x.double() @ w1.double().T) * (x.double() @ in_floats(w3).T)
@@ -175,9 +191,10 @@ def test_what_the_kernels_cannot_read_goes_to_torch(monkeypatch: pytest.MonkeyPa
     normed = rms_norm_by_torch(x, torch.ones(96), 1e-5)
     assert_close(linears(Normed(x, torch.ones(96), 1e-5), layer)[0], layer(normed).double())
     assert_close(gated_linears(x, layer, layer), silu(expected) * expected)
-    for num_rows in (0, MAX_ROWS + 1):
-        plain = Linear(96, 5)
-        assert linears(normal(num_rows, 96), plain)[0].shape == (num_rows, 5)
+    plain, quantized = Linear(96, 5), Linear(96, 5)
+    quantized.take(grouped_fp8(5, 96, 32))
+    for many, its_layer in ((0, plain), (MAX_ROWS + 1, plain), (0, quantized), (MAX_ROWS_QUANTIZED + 1, quantized)):
+        assert linears(normal(many, 96), its_layer)[0].shape == (many, 5)
 
 
 def stacked(parts: list[Tensor | QuantizedWeight]) -> Tensor | QuantizedWeight:
@@ -274,7 +291,7 @@ def test_numbers_that_are_none_are_sent_to_experts_that_there_are(number: float)
 
 
 @pytest.mark.parametrize("quant_format", [None, "int4"])
-@pytest.mark.parametrize("num_tokens", [1, 6])
+@pytest.mark.parametrize("num_tokens", [1, 6, 33, MAX_TOKENS_OF_EXPERTS])
 def test_parts_of_the_experts_give_parts_of_the_sum(
     num_tokens: int, quant_format: QuantFormat | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

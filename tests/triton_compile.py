@@ -84,7 +84,7 @@ def compile_linears() -> None:
     """Products of Mistral 7B, with the norm before, the residual after and the gate between them."""
     for quant_format, group in ((None, None), ("int8", None), ("int4", None), ("fp8", None), ("fp8", 128)):
         weights = [matrix(quant_format, out, 4096, group=group) for out in (4096, 1024, 1024)]
-        for num_rows in (1, 5, 16):
+        for num_rows in (1, 5, 16) if quant_format is None else (1, 5, 16, 64):
             linear.linears(normed(num_rows, 4096), weights)
             linear.gate_up(normed(num_rows, 4096), *[matrix(quant_format, 14336, 4096, group=group)] * 2)
     for num_rows in (1, 16):
@@ -100,7 +100,7 @@ def compile_linears() -> None:
 def compile_experts() -> None:
     """Those of Mixtral 8x7B."""
     for quant_format in (None, "int4", "fp8"):
-        for num_tokens in (1, 16):
+        for num_tokens in (1, 16, 64):
             experts = empty(num_tokens, 2, dtype=torch.int64)
             x, h = empty(num_tokens, 4096), empty(num_tokens * 2, 14336)
             weights = empty(num_tokens, 2, dtype=torch.float32)

@@ -13,7 +13,7 @@ from torch.nn import functional
 from mistral_local.kernels import triton
 
 SWITCH = "MISTRAL_LOCAL_FP8_ACTIVATIONS"
-"""Set to 1 in the environment, products of more than triton.MAX_ROWS rows with fp8 matrices round both sides."""
+"""Set to 1 in the environment, products of more than triton.MAX_ROWS_QUANTIZED rows with fp8 matrices round both sides."""
 
 LEAST_CAPABILITY = (8, 9)
 MULTIPLE = 16
@@ -31,7 +31,7 @@ def reasons_against_scaled_product(x: Tensor, w: Tensor, w_scales: Tensor) -> li
         reasons.append("every row of the matrix needs one scale")
     if w.shape[0] % MULTIPLE or w.shape[1] % MULTIPLE:
         reasons.append(f"rows and columns must be multiples of {MULTIPLE}, not {w.shape[0]} and {w.shape[1]}")
-    if x.shape[0] <= triton.MAX_ROWS:
+    if x.shape[0] <= triton.MAX_ROWS_QUANTIZED:
         reasons.append(f"{x.shape[0]} rows are few")
     return reasons
 

@@ -111,7 +111,8 @@ def is_joined_on(device: torch.device) -> bool:
 def _for_triton(x: Tensor | Normed, *layers: Linear | Embedding) -> list[Tensor | QuantizedWeight] | None:
     """The matrices of the layers, if Triton's kernels put x through them."""
     rows = rows_of(x)
-    if not triton.serves(rows, max_rows=triton.MAX_ROWS):
+    are_quantized = all(layer.quantized is not None for layer in layers)
+    if not triton.serves(rows, max_rows=triton.MAX_ROWS_QUANTIZED if are_quantized else triton.MAX_ROWS):
         return None
     from mistral_local.kernels.triton.product import can_read
 

@@ -46,9 +46,10 @@ class MoeFeedForward(nn.Module):
 
     def forward(self, x: Tensor | Normed, is_token: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
         """[T, dim] -> [T, dim], added to `residual` if it is given; rows that are no tokens choose no expert."""
-        mixed = self._unsorted(x, is_token, residual) if triton.serves(rows_of(x), max_rows=triton.MAX_ROWS) else None
-        if mixed is not None:
-            return mixed
+        if triton.serves(rows_of(x), max_rows=triton.MAX_TOKENS_OF_EXPERTS):
+            mixed = self._unsorted(x, is_token, residual)
+            if mixed is not None:
+                return mixed
         x = computed(x)
         weights, experts = route(self.gate(x), self.num_experts_per_tok)
         pairs = self._sorted(x, self._numbers_here(experts, is_token)).view(*experts.shape, -1)
@@ -58,7 +59,7 @@ class MoeFeedForward(nn.Module):
     def waits_for_host(self, num_tokens: int) -> bool:
         """Whether a step of so many tokens reads on the host who goes where."""
         weight = self.gate.weight
-        are_few = num_tokens <= triton.MAX_ROWS and not triton.reasons_against_triton(weight.device)
+        are_few = num_tokens <= triton.MAX_TOKENS_OF_EXPERTS and not triton.reasons_against_triton(weight.device)
         return not are_few and not self._is_one_product(weight.is_cuda, weight.dtype)
 
     def _numbers_here(self, experts: Tensor, is_token: Tensor | None) -> Tensor:

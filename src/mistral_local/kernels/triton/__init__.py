@@ -17,7 +17,13 @@ SWITCH = "MISTRAL_LOCAL_TRITON"
 tests."""
 
 MAX_ROWS = 16
-"""Products of more rows go to torch."""
+"""Of a product with plain matrices; torch's are as fast with more.  So many rows are normed, and summed up, by the products."""
+
+MAX_ROWS_QUANTIZED = 64
+"""Of a product with quantized matrices, which torch would unpack first."""
+
+MAX_TOKENS_OF_EXPERTS = 64
+"""That go through experts, plain or quantized, of which each has few of them."""
 
 
 def reasons_against_triton(device: torch.device) -> list[str]:

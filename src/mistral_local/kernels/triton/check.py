@@ -23,7 +23,7 @@ from mistral_local.kernels.triton import elementwise, linear, moe, route
 from mistral_local.kernels.triton.check_attention import attention_cases
 from mistral_local.kernels.triton.check_case import Case, Draw, Size
 
-USUAL = Size(dim=4096, hidden=1792, heads=32, kv_heads=8, head_dim=128, context=1500, rows=(1, 3, 16))
+USUAL = Size(dim=4096, hidden=1792, heads=32, kv_heads=8, head_dim=128, context=1500, rows=(1, 3, 16, 64))
 """A layer of Mistral 7B as one of eight ranks has it, so that little memory is needed."""
 
 EPS = 1e-5

@@ -3,10 +3,13 @@
 import triton
 import triton.language as tl
 
+WIDENED = tl.constexpr(256.0)
+"""What widen_e4m3() leaves to be multiplied by."""
+
 
 @triton.jit
 def widen_e4m3(stored):
-    """Bytes -> fp16, 2^-8 times the numbers that they stand for; NaN is taken for a number."""
+    """Bytes -> fp16, 1 / WIDENED of the numbers that they stand for; NaN is taken for a number."""
     bits = stored.to(tl.uint16)
     return (((bits & 0x80) << 8) | ((bits & 0x7F) << 7)).to(tl.float16, bitcast=True)
 

@@ -1,6 +1,6 @@
 """Linear layers of few rows: every matrix of a launch is read once, and what stands before and after it costs no launch.
 
-Before a product x may be normed, which each program does for itself; after it a residual may be added, or the gate of
+Before a product x may be normed, which of up to MAX_ROWS rows each program does for itself; after it a residual may be added, or the gate of
 a feed-forward layer applied.  Rounding is that of the plain twins, step by step.
 """
 
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from mistral_local.kernels.quantized import QuantizedWeight
 from mistral_local.kernels.rms_norm import Normed, rows_of
-from mistral_local.kernels.triton.elementwise import add, gated, swiglu_
+from mistral_local.kernels.triton import MAX_ROWS
+from mistral_local.kernels.triton.elementwise import add, gated, rms_norm, swiglu_
 from mistral_local.kernels.triton.product import bits_and_scales, block_sizes, form, inverse_rms, multiply
 
 MAX_MATRICES = 3
@@ -57,7 +58,7 @@ def _linears(
 def linears(
     x: Tensor | Normed, weights: Sequence[Tensor | QuantizedWeight], residual: Tensor | None = None
 ) -> list[Tensor]:
-    """x [T, in], of 1 to MAX_ROWS rows, times the transpose of each weight [out, in] that can_read() takes: [T, out] of each.
+    """x [T, in], of 1 to MAX_ROWS_QUANTIZED rows, times the transpose of each weight [out, in] that can_read() takes: [T, out] of each.
 
     Args:
         residual: [T, out], which the product of a single weight is added to.
@@ -65,6 +66,7 @@ def linears(
     assert residual is None or len(weights) == 1
     if len(weights) > MAX_MATRICES or len({form(weight) for weight in weights}) > 1:
         return [linears(x, [weight])[0] for weight in weights]
+    x = _normed_once(x)
     rows = rows_of(x).contiguous()
     bits, scales = zip(*(bits_and_scales(weight) for weight in weights), strict=True)
     outs = [b.shape[0] for b in bits]
@@ -100,9 +102,10 @@ def _gate_up(
 
 
 def gate_up(x: Tensor | Normed, w1: Tensor | QuantizedWeight, w3: Tensor | QuantizedWeight) -> Tensor:
-    """silu(w1 x) * w3 x for x [T, in], of 1 to MAX_ROWS rows, and matrices [hidden, in]: [T, hidden]."""
+    """silu(w1 x) * w3 x for x [T, in], of 1 to MAX_ROWS_QUANTIZED rows, and matrices [hidden, in]: [T, hidden]."""
     if form(w1) != form(w3):
         return swiglu_(*linears(x, [w1, w3]))
+    x = _normed_once(x)
     rows, num_out = rows_of(x).contiguous(), bits_and_scales(w1)[0].shape[0]
     (bits_1, scales_1), (bits_3, scales_3) = bits_and_scales(w1), bits_and_scales(w3)
     result = rows.new_empty(rows.shape[0], num_out)
@@ -112,6 +115,11 @@ def gate_up(x: Tensor | Normed, w1: Tensor | QuantizedWeight, w3: Tensor | Quant
         OUT=num_out, **form(w1)._asdict(), NORMED=isinstance(x, Normed), **blocks,
     )  # fmt: skip
     return result
+
+
+def _normed_once(x: Tensor | Normed) -> Tensor | Normed:
+    """Few rows are normed by every program for itself, which spares a launch; more once, before."""
+    return rms_norm(*x) if isinstance(x, Normed) and x.x.shape[0] > MAX_ROWS else x
 
 
 def norm_of(x: Tensor | Normed) -> tuple[Tensor, float]:

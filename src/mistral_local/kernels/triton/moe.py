@@ -58,7 +58,7 @@ def expert_gate_up(x: Tensor, experts: Tensor, w1: Tensor | QuantizedWeight, w3:
     """silu(w1 x) * w3 x with the matrices of each token's experts; the host waits for nothing.
 
     Args:
-        x: [T, in], of 1 to MAX_ROWS rows.
+        x: [T, in], of 1 to MAX_TOKENS_OF_EXPERTS rows.
         experts: [T, k] int64, which matrices of a stack, each at most once per token; -1 stands for none.
         w1, w3: [num_experts, hidden, in], of one form and layout, which can_read() takes.
 

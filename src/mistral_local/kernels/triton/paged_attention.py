@@ -15,11 +15,9 @@ import triton.language as tl
 from torch import Tensor
 
 from mistral_local.kernels.triton import num_processors
-from mistral_local.kernels.triton.e4m3 import widen_e4m3
+from mistral_local.kernels.triton.e4m3 import WIDENED, widen_e4m3
 
 LOG2_E = tl.constexpr(1.4426950408889634)
-WIDENED = tl.constexpr(256.0)
-"""What widen_e4m3 leaves to be multiplied by."""
 
 LEAST_ROWS = 16
 """Rows of the smallest product of matrices."""

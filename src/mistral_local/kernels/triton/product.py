@@ -15,7 +15,8 @@ import triton.language as tl
 from torch import Tensor
 
 from mistral_local.kernels.quantized import QuantizedWeight
-from mistral_local.kernels.triton import num_processors
+from mistral_local.kernels.triton import MAX_ROWS, num_processors
+from mistral_local.kernels.triton.e4m3 import WIDENED, widen_e4m3
 from mistral_local.kernels.triton.elementwise import normalize
 
 LEAST_COLUMNS = 8
@@ -27,11 +28,18 @@ ROW_CHOICES = (8, 4, 2, 1)
 
 DOT_COLUMNS = 128
 DOT_ROW_CHOICES = (64, 32, 16)
-"""Columns and rows of the matrix for several rows of x."""
+"""Columns of a step at most, and rows of the matrix, for several rows of x."""
 
-PROGRAMS_PER_PROCESSOR = 2
+PROGRAMS_PER_PROCESSOR = 2.0
+PROGRAMS_OF_MANY_ROWS = 0.75
+"""For each processor.  Every program reads all of x, which of more than MAX_ROWS rows is as much as its part of the matrix, so
+that fewer are better."""
+
 NUM_STAGES = tl.constexpr(4)
 """Steps whose reads are under way at the same time."""
+
+SHARED_BYTES = 96 << 10
+"""What these reads may take: the least that GPUs with bfloat16 have for a program, short of what the compiler adds."""
 
 NORM_NUMBERS = tl.constexpr(4096)
 """Numbers of x that a program reads in a step to know the root mean squares."""
@@ -71,17 +79,6 @@ def read_rows(
         else:
             values = normalize(values, rstd[None, :], scale[:, None])
     return values
-
-
-@triton.jit
-def _widen(stored, FORMAT: tl.constexpr):
-    """Bytes of fp8 become the bits of fp16, short of an exponent bias that 2^8 makes good."""
-    if FORMAT == "fp8":
-        bits = stored.to(tl.uint16)
-        numbers = (((bits & 0x80) << 8) | ((bits & 0x7F) << 7)).to(tl.float16, bitcast=True)
-    else:
-        numbers = stored
-    return numbers
 
 
 @triton.jit
@@ -135,7 +132,7 @@ def multiply(
             found += _products(high, read_rows(x, x_row, is_x, rstd, norm, column + 16, IN, ROWS, NORMED), ROWS)
         else:
             values = read_rows(x, x_row, is_x, rstd, norm, place, IN, ROWS, NORMED)
-            found = _products(_widen(stored, FORMAT), values, ROWS)
+            found = _products(widen_e4m3(stored) if FORMAT == "fp8" else stored, values, ROWS)
         if NUM_GROUPS > 1:
             if ROWS == 1:
                 found = tl.sum(tl.reshape(found, [BLOCK_N, SPANS, WIDTH // SPANS]), 2)
@@ -149,7 +146,7 @@ def multiply(
         if NUM_GROUPS == 1:
             total *= tl.load(scales + n, mask=is_out, other=0.0)[:, None]
         if FORMAT == "fp8":
-            total *= 256.0
+            total *= WIDENED
     return total
 
 
@@ -193,13 +190,19 @@ def block_sizes(weight: Tensor | QuantizedWeight, num_rows: int, num_out: int, x
     Args:
         num_out: rows of matrices that all programs together take.
     """
-    wanted = PROGRAMS_PER_PROCESSOR * num_processors(x.device)
+    per_processor = PROGRAMS_PER_PROCESSOR if num_rows <= MAX_ROWS else PROGRAMS_OF_MANY_ROWS
+    wanted = per_processor * num_processors(x.device)
     choices = ROW_CHOICES if num_rows == 1 else DOT_ROW_CHOICES
     block_n = next((rows for rows in choices if num_out // rows >= wanted), choices[-1])
-    _, group, _ = matrix = form(weight)
+    rows = 1 if num_rows == 1 else max(LEAST_COLUMNS, triton.next_power_of_2(num_rows))
+    in_features, group, _ = form(weight)
     block_k = TILE_NUMBERS // block_n
     if num_rows > 1:
-        block_k = DOT_COLUMNS // 2 if x.dtype == torch.float32 else DOT_COLUMNS
-        block_k = block_k if group == matrix.IN else min(block_k, group)
-    rows = 1 if num_rows == 1 else max(LEAST_COLUMNS, triton.next_power_of_2(num_rows))
-    return {"ROWS": rows, "BLOCK_N": block_n, "BLOCK_K": max(32, min(block_k, triton.next_power_of_2(matrix.IN)))}
+        stored = weight if isinstance(weight, Tensor) else weight.data
+        row_bytes = stored.shape[-1] * stored.element_size()
+        step_bytes = (rows * in_features * x.element_size() + block_n * row_bytes) // in_features  # of a column
+        block_k = DOT_COLUMNS
+        while NUM_STAGES.value * block_k * step_bytes > SHARED_BYTES:
+            block_k //= 2
+        block_k = block_k if group == in_features else min(block_k, group)
+    return {"ROWS": rows, "BLOCK_N": block_n, "BLOCK_K": max(32, min(block_k, triton.next_power_of_2(in_features)))}
