@@ -69,6 +69,18 @@ def test_every_kernel_is_looked_at_and_right() -> None:
 
 
 @in_the_interpreter
+def test_rounding_to_half_precision_is_not_taken_for_an_error() -> None:
+    """In fp16: the interpreter does not round to bf16 as GPUs do."""
+    pytest.importorskip("triton")
+    from mistral_local.kernels.triton.check import cases, first_wrong
+    from mistral_local.kernels.triton.check_case import Size
+
+    size = Size(dim=256, hidden=64, heads=2, kv_heads=1, head_dim=16, context=32, rows=(1, 16))
+    with torch.inference_mode():
+        assert first_wrong(cases(torch.device("cpu"), torch.float16, size)) is None
+
+
+@in_the_interpreter
 @pytest.mark.parametrize("wrong", [1.1, float("nan")])
 def test_a_kernel_that_errs_is_named(wrong: float) -> None:
     pytest.importorskip("triton")

@@ -72,7 +72,8 @@ def _experts(name: str, draw: Draw, size: Size, rows: int, quant_format: QuantFo
     is_token = torch.arange(rows, device=draw.device) < max(1, rows - 1)
     normed, weights, experts = route.route(Normed(x, scale, EPS), gate, 2, range(4), is_token)
     top = (normed.float() @ gate.float().T).topk(2).values.softmax(-1)
-    yield Case(f"choice of experts, {name}", weights[is_token], top[is_token])
+    # The kernel's logits are rounded to the dtype of x, as those of its twin are.
+    yield Case(f"choice of experts, {name}", weights[is_token].to(draw.dtype), top[is_token])
     yield Case(f"experts of padding, {name}", (experts < 0).all(1).float(), (~is_token).float())
     w1, w3 = (_stack([draw.matrix(size.hidden, size.dim) for _ in range(4)], quant_format) for _ in range(2))
     w2 = _stack([draw.matrix(size.dim, size.hidden) for _ in range(4)], quant_format)
