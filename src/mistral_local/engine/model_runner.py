@@ -36,6 +36,7 @@ class PendingStep:
     Args:
         sampled: what was chosen after each token that is sampled after; None if there is none.
         prompt_logprobs, pooled: as in StepResult.
+        device: where it is computed.
     """
 
     def __init__(
@@ -44,11 +45,12 @@ class PendingStep:
         sampled: Sampled | None,
         prompt_logprobs: list[list[float]],
         pooled: list[Tensor | None],
+        device: torch.device,
     ) -> None:
         self._plan, self._sampled = plan, sampled
         self._prompt_logprobs, self._pooled = prompt_logprobs, pooled
         parts = [] if sampled is None else [sampled.token_ids, sampled.logprobs, sampled.top_ids, sampled.top_logprobs]
-        self._on_host = HostCopy(parts)
+        self._on_host = HostCopy(parts, device)
 
     @property
     def token_ids(self) -> Tensor:
@@ -94,7 +96,8 @@ class ModelRunner:
         if num_rows is None:
             return self._finish(plan, self.model.hidden(batch, self.cache), rows)
         logits = self._graphs.logits(self.model, self.cache, batch)[: len(plan.parts)]
-        return PendingStep(plan, self._choose(logits, rows), [[] for _ in plan.parts], [None for _ in plan.parts])
+        sampled = self._choose(logits, rows)
+        return PendingStep(plan, sampled, [[] for _ in plan.parts], [None for _ in plan.parts], logits.device)
 
     def _finish(self, plan: StepPlan, hidden: Tensor, rows: list[SamplingRow]) -> PendingStep:
         """[T, dim] hidden states of a step -> what is wanted of them."""
@@ -107,7 +110,7 @@ class ModelRunner:
             pooled.append(None if part.pooling is None else _pool(part.pooling, its_hidden))
         wanted = [row for part, end in zip(plan.parts, ends, strict=True) for row in range(end - part.num_sampled, end)]
         sampled = self._sample(hidden[to_device(wanted, hidden.device)], rows) if wanted else None
-        return PendingStep(plan, sampled, prompt_logprobs, pooled)
+        return PendingStep(plan, sampled, prompt_logprobs, pooled, hidden.device)
 
     def _fill_in_awaited(self, plan: StepPlan, input_ids: Tensor) -> None:
         """Put the tokens that the step before has chosen where they are awaited, without reading them."""

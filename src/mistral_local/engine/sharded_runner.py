@@ -45,7 +45,7 @@ class ShardedRunner(ModelRunner):
     def _finish(self, plan: StepPlan, hidden: Tensor, rows: list[SamplingRow]) -> PendingStep:
         if self._world.place.is_last_stage:
             return super()._finish(plan, hidden, rows)
-        return PendingStep(plan, None, [[] for _ in plan.parts], [None for _ in plan.parts])
+        return PendingStep(plan, None, [[] for _ in plan.parts], [None for _ in plan.parts], hidden.device)
 
     def _sample(self, hidden: Tensor, rows: list[SamplingRow]) -> Sampled:
         logits, vocabulary = self._output.own(hidden), self._output.vocabulary

@@ -22,20 +22,18 @@ def to_device(values: Sequence[Any], device: torch.device, dtype: torch.dtype | 
 
 
 class HostCopy:
-    """Tensors of one device on their way to the host; a copy from a GPU is queued like a kernel."""
+    """Tensors of a device on their way to the host; a copy from a GPU is queued like a kernel."""
 
-    def __init__(self, tensors: list[Tensor | None]) -> None:
-        devices = {tensor.device for tensor in tensors if tensor is not None and tensor.is_cuda}
-        assert len(devices) <= 1
+    def __init__(self, tensors: list[Tensor | None], device: torch.device) -> None:
         self._tensors = [
             None if tensor is None else tensor.to("cpu", non_blocking=tensor.is_cuda) for tensor in tensors
         ]
         self._is_done: torch.cuda.Event | None = None
-        for device in devices:
+        if device.type == "cuda":
             self._is_done = torch.cuda.current_stream(device).record_event()
 
     def wait(self) -> list[Tensor | None]:
-        """The tensors on the host."""
+        """The tensors on the host, when all that was queued before them is done; so too if there are none."""
         if self._is_done is not None:
             self._is_done.synchronize()
         return self._tensors
