@@ -183,9 +183,12 @@ def test_many_rows_of_padding_have_no_expert_either(tmp_path: Path) -> None:
 def test_replaced_weights_are_recorded_anew(tmp_path: Path) -> None:
     model = load(tmp_path, dim=64, hidden_dim=64)
     kept, params = engine(model), [SamplingParams(max_tokens=6, logprobs=True)]
+    graphs = kept.kv.runner_memory(model, kept.config).graphs
     before = kept.generate([[5, 6, 7]], params)
+    recorder = graphs._recorder
     model.quantize("int4")
     found = kept.generate([[5, 6, 7]], params)
+    assert graphs._recorder is not recorder  # memory that graphs have left cannot be recorded in again
     assert found[0].logprobs != pytest.approx(before[0].logprobs, abs=1e-5)
     assert_equal(found, engine(model, graphs=False).generate([[5, 6, 7]], params))
 

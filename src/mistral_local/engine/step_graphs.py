@@ -63,7 +63,8 @@ class StepGraphs:
         size = len(batch.input_ids)
         if model.known_weights_version != self._weights_version:
             self._weights_version = model.known_weights_version
-            self._graphs, self._have_run = {}, set()
+            # A new recorder: what libraries keep of a pool bars it from being used again after its last graph has gone.
+            self._graphs, self._have_run, self._recorder = {}, set(), GraphRecorder()
 
         def run() -> Tensor:
             return model.logits(model.hidden(batch, cache))
