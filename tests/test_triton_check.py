@@ -113,7 +113,7 @@ def test_what_was_right_once_serves_and_is_not_checked_again(
         (ended(1, "gate: off by 0.3 of the result\n"), "gate: off by 0.3 of the result"),
         (ended(1, "", "Traceback\nRuntimeError: illegal memory access\n"), "RuntimeError: illegal memory access"),
         (ended(-11), "exit code -11"),
-        (subprocess.TimeoutExpired("check", 300), "no end after 300 s"),
+        (subprocess.TimeoutExpired("check", 300), f"no end after {proof.TIMEOUT_S} s"),
         (OSError("cannot fork"), "cannot fork"),
     ],
 )
@@ -128,6 +128,17 @@ def test_what_is_wrong_does_not_serve_and_is_checked_again_by_the_next_process(
     assert is_check_due(CUDA)
     answer(monkeypatch, ended(0))
     assert reasons_against_triton(CUDA) == []
+
+
+def test_a_file_system_without_locks_is_no_obstacle(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_lock(file: Any, operation: int) -> None:
+        raise OSError("Function not implemented")
+
+    monkeypatch.setattr(proof.fcntl, "flock", no_lock)
+    monkeypatch.setattr(Path, "touch", no_lock)
+    answer(monkeypatch, ended(0))
+    assert reasons_against_triton(CUDA) == []
+    assert is_check_due(CUDA)
 
 
 def test_the_switch_trusts_or_turns_off_without_a_check(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:

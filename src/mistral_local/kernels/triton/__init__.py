@@ -40,7 +40,7 @@ def reasons_against_triton(device: torch.device) -> list[str]:
 
 
 def is_check_due(device: torch.device) -> bool:
-    """Whether reasons_against_triton() will take up to a minute."""
+    """Whether reasons_against_triton() will take minutes."""
     return device.type == "cuda" and SWITCH not in os.environ and _can_import() and not is_proven(device)
 
 

@@ -140,7 +140,7 @@ def main(device_name: str) -> int:
     with current(device), torch.inference_mode():
         wrong = first_wrong(chain.from_iterable(cases(device, dtype) for dtype in (torch.bfloat16, torch.float16)))
     if wrong is not None:
-        print(wrong)
+        print(wrong, file=sys.stderr)  # behind warnings
     return 0 if wrong is None else 1
 
 

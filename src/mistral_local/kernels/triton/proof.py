@@ -11,6 +11,8 @@ from __future__ import annotations
 import fcntl
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from hashlib import blake2b
 from importlib.metadata import version
@@ -20,8 +22,8 @@ import torch
 
 from mistral_local.kernels.cache_folder import cache_folder
 
-TIMEOUT_S = 300
-"""Compiling all kernels takes most of a minute."""
+TIMEOUT_S = 900
+"""The check compiles some 200 kernels one after the other, which takes minutes where others want the CPU too."""
 
 
 def is_proven(device: torch.device) -> bool:
@@ -31,17 +33,26 @@ def is_proven(device: torch.device) -> bool:
 
 @cache
 def reasons_against_trust(device: torch.device) -> list[str]:
-    """What the check found on a GPU, in a line; empty when all kernels were right.  Takes up to a minute, once."""
+    """What the check found on a GPU, in a line; empty when all kernels were right.  Takes minutes, once."""
     record = _record(device)
-    with open(record.with_suffix(".lock"), "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # ranks of one machine check one after the other
+    with _alone(record.with_suffix(".lock")):
         if record.exists():
             return []
         failure = _check(device)
         if failure is None:
-            record.touch()
+            with suppress(OSError):  # a full disk: the next process checks again
+                record.touch()
             return []
     return [f"Triton's kernels failed their check on this GPU: {failure}"]
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Let the ranks of a machine check one after the other, where the file system has locks."""
+    with ExitStack() as stack:
+        with suppress(OSError):
+            fcntl.flock(stack.enter_context(open(file, "w", encoding="utf-8")), fcntl.LOCK_EX)
+        yield
 
 
 def _check(device: torch.device) -> str | None:
