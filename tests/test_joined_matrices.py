@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mistral_local.args import MoeArgs
 from mistral_local.generate import generate
-from mistral_local.model import linear
+from mistral_local.model import base, linear
 from mistral_local.model.joined import join, joined_view
 from mistral_local.model.linear import Linear
 from mistral_local.transformer import Transformer
@@ -114,3 +114,15 @@ def test_a_joined_model_can_be_quantized(moe: MoeArgs | None, tmp_path: Path) ->
     assert all(torch.equal(state[name], tensor) for name, tensor in apart.state_dict().items())
     ids = torch.tensor([3, 4, 5])
     assert torch.equal(model(ids, [3]), apart(ids, [3]))
+
+
+def test_a_mixture_that_is_quantized_has_its_experts_joined_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Transformer.from_folder(write_checkpoint(tmp_path, moe=MIXTURE))
+    monkeypatch.setattr(base, "is_joined_on", lambda device: True)
+    model.quantize("int8")
+    w2 = [module for name, module in model.named_modules() if name.startswith("layers.0.") and name.endswith(".w2")]
+    assert len(w2) == MIXTURE.num_experts
+    for parameter in ("weight", "scales"):
+        assert joined_view([layer.get_parameter(parameter) for layer in w2]) is not None

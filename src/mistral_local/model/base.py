@@ -191,6 +191,8 @@ class ModelBase(nn.Module):
             if linear.quantized is not None:
                 raise UsageError("the weights are quantized already")
             linear.take(quantize_weight(linear.weight, quant_format))
+        if is_joined_on(self.device):
+            self.join_matrices()  # now, while nobody holds on to those that are copied
 
     def weights_version(self) -> int:
         """A number that changes when any weight has been replaced or written since the last call."""
@@ -219,16 +221,16 @@ class ModelBase(nn.Module):
 
 
 def _check_kernels(device: torch.device, note: Callable[[str], None] | None) -> None:
-    """See whether Triton's kernels serve, before memory is taken; the first time on a GPU that takes up to a minute."""
+    """See whether Triton's kernels serve, before memory is taken; the first time on a GPU that takes minutes."""
     if note is not None and triton.is_check_due(device):
-        note(f"checking the kernels on {device} against torch, once on this machine (up to a minute)")
+        note(f"checking the kernels on {device} against torch, once on this machine (up to a few minutes)")
     triton.reasons_against_triton(device)
 
 
 def _device(device: torch.device | str | None) -> torch.device:
-    """The device that is meant, checked by allocating a number on it."""
+    """The device that is meant, with its number, checked by allocating on it."""
     if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return torch.zeros(1, device=device).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
