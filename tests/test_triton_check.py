@@ -131,11 +131,11 @@ def test_what_is_wrong_does_not_serve_and_is_checked_again_by_the_next_process(
 
 
 def test_a_file_system_without_locks_is_no_obstacle(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_lock(file: Any, operation: int) -> None:
+    def refuse(*_: Any) -> None:
         raise OSError("Function not implemented")
 
-    monkeypatch.setattr(proof.fcntl, "flock", no_lock)
-    monkeypatch.setattr(Path, "touch", no_lock)
+    monkeypatch.setattr(proof.fcntl, "flock", refuse)
+    monkeypatch.setattr(Path, "touch", refuse)
     answer(monkeypatch, ended(0))
     assert reasons_against_triton(CUDA) == []
     assert is_check_due(CUDA)
