@@ -168,7 +168,7 @@ def test_rotating_and_storing_in_fp8_is_its_twin() -> None:
         found, expected = (LayerCache(*(torch.empty(12, 2, head_dim, dtype=FP8) for _ in "kv")) for _ in range(2))
         expected.write(rotate_by_torch(k, rotation), v, slots)
         scales = {"k_scales": found.k_scales, "v_scales": found.v_scales}
-        elementwise.rotate_and_store_(q, k, v, rotation, found.k, found.v, slots, **scales)
+        elementwise.rotate_and_store(q, k, v, rotation, found.k, found.v, slots, **scales)
         for numbers, wanted in zip(found.read(slots, torch.float32), expected.read(slots, torch.float32), strict=True):
             assert wanted.isnan().sum() <= head_dim
             # Rotation may end in another last bit, which may be rounded to the neighbour.
@@ -229,17 +229,22 @@ def test_the_gate_is_its_twin(dtype: torch.dtype) -> None:
     assert torch.equal(halves[1], up)
 
 
-@pytest.mark.parametrize("head_dim", [16, 24])
-@pytest.mark.parametrize("dtype", [*DTYPES, torch.bfloat16])
-def test_rotating_and_storing_are_their_twins(head_dim: int, dtype: torch.dtype) -> None:
-    q, k, v = (normal(5, heads, head_dim, seed=heads, dtype=dtype) for heads in (6, 2, 2))
+@pytest.mark.parametrize("is_joined", [False, True])
+@pytest.mark.parametrize(("head_dim", "dtype"), [(24, torch.float32), (16, torch.float16), (16, torch.bfloat16)])
+def test_rotating_and_storing_are_their_twins(head_dim: int, dtype: torch.dtype, is_joined: bool) -> None:
+    """Q, k and v lie apart, or are columns of one product."""
+    q, k, v = normal(5, 10, head_dim, dtype=dtype).split([6, 2, 2], dim=1)
+    q, k, v = (q, k, v) if is_joined else (t.contiguous() for t in (q, k, v))
+    original = q.clone()
     rotation = rotations(torch.tensor([0, 7, 100, 3, 4000]), head_dim, 1e6)
     slots = torch.tensor([9, 0, 4, 3, 7])
     cache = LayerCache(torch.zeros(12, 2, head_dim, dtype=dtype), torch.zeros(12, 2, head_dim, dtype=dtype))
     expected = LayerCache(cache.k.clone(), cache.v.clone())
     expected.write(rotate_by_torch(k, rotation), v, slots)
     expected_q = rotate_by_torch(q, rotation)
-    found_q = elementwise.rotate_and_store_(q, k, v, rotation, cache.k, cache.v, slots)
+    found_q = elementwise.rotate_and_store(q, k, v, rotation, cache.k, cache.v, slots)
+    assert found_q.is_contiguous()
+    assert torch.equal(q, original)
     tolerance = {torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}[dtype]
     for found, wanted in ((found_q, expected_q), (cache.k, expected.k), (cache.v, expected.v)):
         torch.testing.assert_close(found, wanted, atol=tolerance, rtol=tolerance)

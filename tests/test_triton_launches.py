@@ -135,13 +135,13 @@ def test_larger_steps_by_bits_and_experts_are_few_launches_too(
 def test_a_layer_of_a_larger_step_adds_what_it_norms(
     is_joined: bool, layers: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More rows than Triton multiplies: products are those of torch, of gate and up one if they lie together."""
+    """More rows than Triton multiplies: products are those of torch, one for all matrices that lie together."""
     monkeypatch.setattr(linear, "is_joined_on", lambda device: is_joined)
     folder = write_checkpoint(tmp_path, n_heads=2, n_kv_heads=1, head_dim=16, n_layers=2, vocab_size=99)
     model = Transformer.from_folder(folder)
     model.join_matrices()
     decode(model, 17, max_tokens=1)
-    up = ["linear"] if is_joined else ["linear", "linear"]
-    layer = ["_rms_norm", "linear", "linear", "linear", "_rotate_and_store", "_attend", "_merge", "linear"]
+    qkv, up = (["linear"], ["linear"]) if is_joined else (["linear"] * 3, ["linear"] * 2)
+    layer = ["_rms_norm", *qkv, "_rotate_and_store", "_attend", "_merge", "linear"]
     layer += ["_rms_norm", *up, "_swiglu", "linear"]
     assert layers == [layer, layer]

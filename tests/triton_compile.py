@@ -146,11 +146,11 @@ def compile_elementwise() -> None:
     elementwise.add_rms_norm(x, x, empty(4096), 1e-5)
     elementwise.swiglu_(x, x)
     elementwise.swiglu_(*empty(16, 28672).chunk(2, dim=1))
-    q, kv, cache = empty(16, 32, 128), empty(16, 8, 128), empty(8192, 8, 128)
+    (q, k, v), cache = empty(16, 48, 128).split([32, 8, 8], dim=1), empty(8192, 8, 128)
     rotation = empty(16, 1, 64, dtype=torch.complex64)
-    elementwise.rotate_and_store_(q, kv, kv, rotation, cache, cache, slots)
+    elementwise.rotate_and_store(q, k, v, rotation, cache, cache, slots)
     cache, scales = empty(8192, 8, 128, dtype=torch.float8_e4m3fn), empty(8192, 8, dtype=torch.float32)
-    elementwise.rotate_and_store_(q, kv, kv, rotation, cache, cache, slots, k_scales=scales, v_scales=scales)
+    elementwise.rotate_and_store(q, k, v, rotation, cache, cache, slots, k_scales=scales, v_scales=scales)
 
 
 if __name__ == "__main__":

@@ -37,11 +37,10 @@ class TritonBackend(AttentionBackend):
     ) -> Tensor:
         if cache is None or metadata.slot_mapping is None:
             return self._unpaged.rotate_and_attend(q, k, v, rotation, cache=cache, metadata=metadata, window=window)
-        from mistral_local.kernels.triton.elementwise import rotate_and_store_
+        from mistral_local.kernels.triton.elementwise import rotate_and_store
 
-        q, k, v = (t.contiguous() for t in (q, k, v))
         scales = {"k_scales": cache.k_scales, "v_scales": cache.v_scales}
-        rotate_and_store_(q, k, v, rotation, cache.k, cache.v, metadata.slot_mapping, **scales)
+        q = rotate_and_store(q, k, v, rotation, cache.k, cache.v, metadata.slot_mapping, **scales)
         if _are_long_prompts(cache, metadata, window):
             k = cache.k[metadata.slot_mapping]  # rotated
             return self._unpaged.attend(q, k, v, cache=None, metadata=metadata, window=window)

@@ -6,7 +6,6 @@ from mistral_local.args import TransformerArgs
 from mistral_local.attention.backend import AttentionBackend
 from mistral_local.attention.batch import AttentionMetadata
 from mistral_local.kernels.rms_norm import Normed
-from mistral_local.kernels.triton import reasons_against_triton
 from mistral_local.kvcache.storage import LayerCache
 from mistral_local.model.joined import join
 from mistral_local.model.linear import Linear, linears
@@ -44,6 +43,6 @@ class Attention(nn.Module):
         return self.wo(mixed.reshape(-1, self.n_heads * self.head_dim), residual)
 
     def join_matrices(self) -> None:
-        """Let wq, wk and wv be one product; not where Triton rotates, which wants q, k and v apart."""
-        if self.wq.quantized is None and reasons_against_triton(self.wq.weight.device):
+        """Let wq, wk and wv be one product."""
+        if self.wq.quantized is None:
             join([self.wq, self.wk, self.wv])

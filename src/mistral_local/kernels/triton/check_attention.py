@@ -13,7 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from mistral_local.kernels.quantized import QuantizedWeight, dequantize, quantize
 from mistral_local.kernels.rotate import rotate_by_torch
 from mistral_local.kernels.triton.check_case import Case, Draw, Size
-from mistral_local.kernels.triton.elementwise import rotate_and_store_
+from mistral_local.kernels.triton.elementwise import rotate_and_store
 from mistral_local.kernels.triton.paged_attention import paged_attention
 
 BLOCK_SIZE = 16
@@ -74,11 +74,12 @@ class Cache:
 def _attention(draw: Draw, size: Size, scene: Scene, *, is_fp8: bool) -> Iterator[Case]:
     kind = f"{'fp8' if is_fp8 else 'plain'} cache, {scene.query_starts[-1]} queries"
     cache, slots = Cache(draw, size, scene.num_slots, is_fp8=is_fp8), torch.cat(scene.slots)
-    q, k, v = (draw(len(slots), heads, size.head_dim) for heads in (size.heads, size.kv_heads, size.kv_heads))
+    heads = (size.heads, size.kv_heads, size.kv_heads)
+    q, k, v = draw(len(slots), sum(heads), size.head_dim).split(heads, dim=1)  # as one product gives them
     angles = torch.rand(len(slots), 1, size.head_dim // 2, device=draw.device) * 6
     rotation = torch.polar(torch.ones_like(angles), angles)
-    yield Case(f"rotation, {kind}", rotate_and_store_(q.clone(), k, v, rotation, cache.k, cache.v, slots, **cache.scales),
-               rotate_by_torch(q, rotation))  # fmt: skip
+    rotated = rotate_and_store(q, k, v, rotation, cache.k, cache.v, slots, **cache.scales)
+    yield Case(f"rotation, {kind}", rotated, rotate_by_torch(q, rotation))
     keys, values = cache.read()
     wanted = rotate_by_torch(k, rotation), v
     for name, found, expected in zip(("keys", "values"), (keys, values), wanted, strict=True):

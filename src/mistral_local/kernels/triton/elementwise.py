@@ -85,7 +85,7 @@ def swiglu_(gate: Tensor, up: Tensor) -> Tensor:
 
 @triton.jit
 def _rotate_and_store(
-    q, k, v, rotation, k_cache, v_cache, k_scales, v_scales, slots,
+    q, k, v, q_stride, k_stride, v_stride, rotation, out, k_cache, v_cache, k_scales, v_scales, slots,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, HALF: tl.constexpr, FP8: tl.constexpr,
 ):  # fmt: skip
     token, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -94,19 +94,16 @@ def _rotate_and_store(
     cos = tl.load(rotation + (token * (HEAD_DIM // 2) + pair) * 2, mask=is_pair, other=0.0)
     sin = tl.load(rotation + (token * (HEAD_DIM // 2) + pair) * 2 + 1, mask=is_pair, other=0.0)
     if head < HEADS:
-        at = q + (token * HEADS + head) * HEAD_DIM + pair * 2
-        re, im = tl.load(at, mask=is_pair).to(tl.float32), tl.load(at + 1, mask=is_pair).to(tl.float32)
-        tl.store(at, (re * cos - im * sin).to(q.dtype.element_ty), mask=is_pair)
-        tl.store(at + 1, (re * sin + im * cos).to(q.dtype.element_ty), mask=is_pair)
+        re, im = _rotated(q + token * q_stride + head * HEAD_DIM, cos, sin, pair, is_pair)
+        at = out + (token * HEADS + head) * HEAD_DIM + pair * 2
+        tl.store(at, re, mask=is_pair)
+        tl.store(at + 1, im, mask=is_pair)
     else:
-        of_token = (token * KV_HEADS + head - HEADS) * HEAD_DIM + pair * 2
+        of_head = (head - HEADS) * HEAD_DIM
         of_slot = tl.load(slots + token) * KV_HEADS + head - HEADS
-        re = tl.load(k + of_token, mask=is_pair, other=0.0).to(tl.float32)
-        im = tl.load(k + of_token + 1, mask=is_pair, other=0.0).to(tl.float32)
-        rotated_re = (re * cos - im * sin).to(k.dtype.element_ty)
-        rotated_im = (re * sin + im * cos).to(k.dtype.element_ty)
-        v_re = tl.load(v + of_token, mask=is_pair, other=0.0)
-        v_im = tl.load(v + of_token + 1, mask=is_pair, other=0.0)
+        rotated_re, rotated_im = _rotated(k + token * k_stride + of_head, cos, sin, pair, is_pair)
+        of_v = v + token * v_stride + of_head + pair * 2
+        v_re, v_im = tl.load(of_v, mask=is_pair, other=0.0), tl.load(of_v + 1, mask=is_pair, other=0.0)
         if FP8:
             _store_rounded(rotated_re, rotated_im, k_cache, k_scales, of_slot, pair, is_pair, HEAD_DIM)
             _store_rounded(v_re, v_im, v_cache, v_scales, of_slot, pair, is_pair, HEAD_DIM)
@@ -116,6 +113,14 @@ def _rotate_and_store(
             tl.store(k_cache + of_pair + 1, rotated_im, mask=is_pair)
             tl.store(v_cache + of_pair, v_re, mask=is_pair)
             tl.store(v_cache + of_pair + 1, v_im, mask=is_pair)
+
+
+@triton.jit
+def _rotated(at, cos, sin, pair, is_pair):
+    """The pairs of a head: first numbers, second numbers, of its dtype."""
+    re = tl.load(at + pair * 2, mask=is_pair, other=0.0).to(tl.float32)
+    im = tl.load(at + pair * 2 + 1, mask=is_pair, other=0.0).to(tl.float32)
+    return (re * cos - im * sin).to(at.dtype.element_ty), (re * sin + im * cos).to(at.dtype.element_ty)
 
 
 @triton.jit
@@ -131,7 +136,7 @@ def _store_rounded(re, im, cache, scales, of_slot, pair, is_pair, HEAD_DIM: tl.c
     tl.store(at + 1, narrow_to_e4m3(tl.div_rn(im, scale)), mask=is_pair)
 
 
-def rotate_and_store_(
+def rotate_and_store(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -143,26 +148,28 @@ def rotate_and_store_(
     k_scales: Tensor | None = None,
     v_scales: Tensor | None = None,
 ) -> Tensor:
-    """Rotate q in place, and write rotated k, and v, to the cache.
+    """Rotate q, and write rotated k, and v, to the cache.
 
     Args:
-        q, k, v: [T, heads, head_dim] and [T, n_kv_heads, head_dim], contiguous.
+        q, k, v: [T, heads, head_dim] and [T, n_kv_heads, head_dim]; rows may be columns of something wider.
         rotation: [T, 1, head_dim / 2] complex64.
         k_cache, v_cache: [num_slots, n_kv_heads, head_dim], contiguous; of the dtype of k and v, or in fp8 with scales.
         slot_mapping: [T] int64.
         k_scales, v_scales: [num_slots, n_kv_heads] fp32, written too.
 
     Returns:
-        q.
+        q rotated, [T, heads, head_dim], contiguous.
     """
+    assert all(t[:1].is_contiguous() for t in (q, k, v))
     is_fp8 = k_scales is not None
     if is_fp8:
         k_cache, v_cache = k_cache.view(torch.uint8), v_cache.view(torch.uint8)
     num_tokens, heads, head_dim = q.shape
     kv_heads = k.shape[1]
+    out = q.new_empty(q.shape)
     _rotate_and_store[num_tokens, heads + kv_heads](
-        q, k, v, torch.view_as_real(rotation).contiguous(),
-        k_cache, v_cache, k_scales if is_fp8 else k_cache, v_scales if is_fp8 else v_cache, slot_mapping,
+        q, k, v, q.stride(0), k.stride(0), v.stride(0), torch.view_as_real(rotation).contiguous(),
+        out, k_cache, v_cache, k_scales if is_fp8 else k_cache, v_scales if is_fp8 else v_cache, slot_mapping,
         HEADS=heads, KV_HEADS=kv_heads, HEAD_DIM=head_dim, HALF=triton.next_power_of_2(head_dim // 2), FP8=is_fp8,
     )  # fmt: skip
-    return q
+    return out
