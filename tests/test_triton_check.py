@@ -63,7 +63,15 @@ def test_every_kernel_is_looked_at_and_right() -> None:
         found = list(cases(torch.device("cpu"), torch.float32, small))
     assert first_wrong(iter(found)) is None
     names = " ".join(case.name for case in found)
-    for part in ("norm of a sum", "gated product, int4", "sum of experts, fp8", "fp8 cache", "window 8", "60 queries"):
+    for part in (
+        "norm of a sum",
+        "gated product, int4",
+        "sum of experts, fp8",
+        "tall product, block-scaled fp8",
+        "fp8 cache",
+        "window 8",
+        "60 queries",
+    ):
         assert part in names
     assert all(case.expected.norm() > 0 for case in found if "padding" not in case.name)
 

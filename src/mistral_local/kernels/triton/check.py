@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from itertools import chain
+from math import ceil
 from typing import NamedTuple
 
 import torch
@@ -16,10 +17,10 @@ from torch.nn.functional import silu
 
 from mistral_local.config import QUANT_FORMATS, QuantFormat
 from mistral_local.kernels.graph import GraphRecorder, reasons_against_graphs
-from mistral_local.kernels.quantized import QuantizedWeight, dequantize, quantize
+from mistral_local.kernels.quantized import SCALE_BLOCK, QuantizedWeight, dequantize, quantize
 from mistral_local.kernels.rms_norm import Normed, rms_norm_by_torch
 from mistral_local.kernels.transfer import current
-from mistral_local.kernels.triton import elementwise, linear, moe, route
+from mistral_local.kernels.triton import elementwise, linear, moe, num_processors, product, route
 from mistral_local.kernels.triton.check_attention import attention_cases
 from mistral_local.kernels.triton.check_case import Case, Draw, Size
 
@@ -39,6 +40,7 @@ def cases(device: torch.device, dtype: torch.dtype, size: Size = USUAL) -> Itera
             name = f"{quant_format or 'plain'} weights, {rows} rows"
             yield from _products(name, draw, size, rows, quant_format)
             yield from _experts(name, draw, size, rows, quant_format)
+    yield from _tall_products(draw, size)
     yield from attention_cases(draw, size)
     if not reasons_against_graphs(device):
         yield from _graphs(draw, size)
@@ -64,6 +66,18 @@ def _products(name: str, draw: Draw, size: Size, rows: int, quant_format: QuantF
     yield Case(f"normed product, {name}", linear.linears(normed, stored[:1])[0], by_torch @ w1.T)
     yield Case(f"added product, {name}", linear.linears(x, stored[:1], residual)[0], residual + x.float() @ w1.T)
     yield Case(f"gated product, {name}", linear.gate_up(normed, *stored[:2]), _gated(by_torch @ w1.T, by_torch @ w2.T))
+
+
+def _tall_products(draw: Draw, size: Size) -> Iterator[Case]:
+    """Matrices so tall that each program takes the most rows: from 64 on Hopper GPUs have other instructions."""
+    num_out = product.DOT_ROW_CHOICES[0] * ceil(product.PROGRAMS_PER_PROCESSOR * num_processors(draw.device))
+    matrix = draw.matrix(num_out, max(2 * SCALE_BLOCK, size.dim // 8))
+    rounded = {quant_format or "plain": _rounded(matrix, quant_format) for quant_format in (None, *QUANT_FORMATS)}
+    for name, stored in (rounded | {"block-scaled fp8": _scaled_in_groups(matrix)}).items():
+        for rows in size.rows[-2:]:
+            x = draw(rows, matrix.shape[1])
+            found = linear.linears(x, [stored])[0]
+            yield Case(f"tall product, {name} weights, {rows} rows", found, x.float() @ _in_floats(stored).T)
 
 
 def _experts(name: str, draw: Draw, size: Size, rows: int, quant_format: QuantFormat | None) -> Iterator[Case]:
@@ -102,6 +116,12 @@ def _gated(gate: Tensor, up: Tensor) -> Tensor:
 
 def _rounded(matrix: Tensor, quant_format: QuantFormat | None) -> Matrix:
     return matrix if quant_format is None else quantize(matrix, quant_format)
+
+
+def _scaled_in_groups(matrix: Tensor) -> QuantizedWeight:
+    """In fp8, with a scale for SCALE_BLOCK columns of a row, as published checkpoints are held."""
+    rounded = quantize(matrix.reshape(-1, SCALE_BLOCK), "fp8")
+    return QuantizedWeight(rounded.data.view(matrix.shape), rounded.scales.view(len(matrix), -1))
 
 
 def _stack(matrices: list[Tensor], quant_format: QuantFormat | None) -> Matrix:
