@@ -83,7 +83,8 @@ def swiglu_(gate: Tensor, up: Tensor) -> Tensor:
     return gate
 
 
-@triton.jit
+# As in paged_attention, where slots begin depends on how many tokens a step has.
+@triton.jit(do_not_specialize_on_alignment=["slots"])
 def _rotate_and_store(
     q, k, v, q_stride, k_stride, v_stride, rotation, out, k_cache, v_cache, k_scales, v_scales, slots,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, HALF: tl.constexpr, FP8: tl.constexpr,

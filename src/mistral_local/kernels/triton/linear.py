@@ -23,7 +23,8 @@ MAX_MATRICES = 3
 """Matrices that a launch can read."""
 
 
-@triton.jit
+# Multiples of 16 rows are compiled as others are.
+@triton.jit(do_not_specialize_on_alignment=["num_rows"])
 def _linears(
     x, num_rows, norm, eps, residual,
     w_0, w_1, w_2, scales_0, scales_1, scales_2, y_0, y_1, y_2,
@@ -80,7 +81,7 @@ def linears(
     return results
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["num_rows"])
 def _gate_up(
     x, num_rows, norm, eps, w_1, w_3, scales_1, scales_3, y,
     OUT: tl.constexpr, IN: tl.constexpr, GROUP: tl.constexpr, FORMAT: tl.constexpr, NORMED: tl.constexpr,

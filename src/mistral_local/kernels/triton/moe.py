@@ -32,7 +32,7 @@ def _visit(experts, visit, num_tokens, PER_TOKEN: tl.constexpr, ROWS: tl.constex
     return expert, pair
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["num_tokens"])
 def _expert_gate_up(
     x, experts, num_tokens, w_1, w_3, scales_1, scales_3, y,
     PER_TOKEN: tl.constexpr, APART: tl.constexpr, OUT: tl.constexpr,
@@ -77,7 +77,7 @@ def expert_gate_up(x: Tensor, experts: Tensor, w1: Tensor | QuantizedWeight, w3:
     return result
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["num_tokens"])
 def _expert_down(
     h, experts, weights, num_tokens, residual, w, scales, y,
     PER_TOKEN: tl.constexpr, VISITS: tl.constexpr, APART: tl.constexpr, OUT: tl.constexpr, ADDED: tl.constexpr,

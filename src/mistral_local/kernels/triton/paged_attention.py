@@ -28,7 +28,8 @@ PROGRAMS_PER_PROCESSOR = 2
 MAX_SPLITS = 32
 
 
-@triton.jit
+# Where these begin depends on how many tokens a step has; kernels are not compiled anew for that.
+@triton.jit(do_not_specialize_on_alignment=["rows", "context_lens", "query_starts"])
 def _attend(
     q, k_cache, v_cache, k_scales, v_scales, out, parts, part_stats,
     block_tables, rows, context_lens, query_starts, table_stride, scale,
