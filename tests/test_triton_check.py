@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SimpleNames
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
     monkeypatch.setattr(triton, "_can_import", lambda: True)
+    monkeypatch.setattr(triton, "_capability", lambda device: (properties.major, properties.minor))
+    monkeypatch.setattr(proof.os, "cpu_count", lambda: 2)
     proof.reasons_against_trust.cache_clear()
     yield properties
     proof.reasons_against_trust.cache_clear()
@@ -109,7 +112,9 @@ def test_what_was_right_once_serves_and_is_not_checked_again(
     assert not is_check_due(CUDA)
     proof.reasons_against_trust.cache_clear()  # as another process
     assert reasons_against_triton(CUDA) == []
-    assert [command[1:] for command in commands] == [["-m", "mistral_local.kernels.triton.check", "cuda:0"]]
+    assert sorted(command[1:] for command in commands) == [
+        ["-m", "mistral_local.kernels.triton.check", "cuda:0", part] for part in ("0/2", "1/2")
+    ]
     proof.reasons_against_trust.cache_clear()
     gpu.name = "Another GPU"
     assert is_check_due(CUDA)
@@ -125,17 +130,59 @@ def test_what_was_right_once_serves_and_is_not_checked_again(
         (OSError("cannot fork"), "cannot fork"),
     ],
 )
-def test_what_is_wrong_does_not_serve_and_is_checked_again_by_the_next_process(
+def test_what_is_wrong_does_not_serve_and_is_checked_again_after_a_while(
     result: Any, reason: str, gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands = answer(monkeypatch, result)
     for _ in range(2):
         assert reasons_against_triton(CUDA) == [f"Triton's kernels failed their check on this GPU: {reason}"]
-    assert len(commands) == 1
+    proof.reasons_against_trust.cache_clear()  # as another process, a rank of the same start
+    assert reasons_against_triton(CUDA) == [f"Triton's kernels failed their check on this GPU: {reason}"]
+    assert len(commands) == 2
     proof.reasons_against_trust.cache_clear()
     assert is_check_due(CUDA)
     answer(monkeypatch, ended(0))
+    monkeypatch.setattr(proof, "FAILURE_HOLDS_S", 0)
     assert reasons_against_triton(CUDA) == []
+
+
+def test_one_part_that_fails_is_enough(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        return ended(1, "gate: off by 0.3 of the result") if command[-1] == "1/2" else ended(0)
+
+    monkeypatch.setattr(proof.subprocess, "run", run)
+    assert "gate: off by 0.3" in reasons_against_triton(CUDA)[0]
+
+
+def test_old_gpus_are_not_checked(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu.major, gpu.minor = 7, 5
+    assert not is_check_due(CUDA)
+    assert reasons_against_triton(CUDA) == ["Triton's kernels need compute capability 8.0"]
+
+
+@in_the_interpreter
+def test_the_parts_of_the_check_are_the_whole() -> None:
+    pytest.importorskip("triton")
+    from mistral_local.kernels.triton.check import USUAL, groups
+
+    # Nothing is computed of a group that is not looked at.
+    whole = groups(torch.device("cpu"), torch.float32, USUAL)
+    assert len(whole) == 2 + 6 + 2 * 4 * len(USUAL.rows)
+
+
+@in_the_interpreter
+def test_a_check_by_hand_is_remembered(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton")
+    from mistral_local.kernels.triton import check
+    from mistral_local.kernels.triton.check_case import Case
+
+    case = Case("norm", torch.ones(4), torch.ones(4))
+    monkeypatch.setattr(check, "groups", lambda device, dtype: [iter([case])])
+    monkeypatch.setattr(check, "current", lambda device: nullcontext())
+    assert check.main("cuda:0", "0/2") == 0
+    assert is_check_due(CUDA)
+    assert check.main("cuda:0") == 0
+    assert not is_check_due(CUDA)
 
 
 def test_a_file_system_without_locks_is_no_obstacle(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:

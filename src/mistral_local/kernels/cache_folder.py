@@ -3,6 +3,7 @@
 import os
 import stat
 import tempfile
+from functools import cache
 from pathlib import Path
 
 
@@ -18,4 +19,10 @@ def cache_folder() -> Path:
             return folder
     except (OSError, RuntimeError):
         pass
+    return _temporary_folder()
+
+
+@cache
+def _temporary_folder() -> Path:
+    """One for this process."""
     return Path(tempfile.mkdtemp(prefix="mistral_local-"))

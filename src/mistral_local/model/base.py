@@ -127,6 +127,7 @@ class ModelBase(nn.Module):
             )
         if is_joined_on(device):
             model.join_matrices()
+            torch.cuda.empty_cache()  # where they lay before
         return model.eval().requires_grad_(False)
 
     def join_matrices(self) -> None:

@@ -19,6 +19,9 @@ tests."""
 MAX_ROWS = 16
 """Of a product with plain matrices; torch's are as fast with more.  So many rows are normed, and summed up, by the products."""
 
+LEAST_CAPABILITY = (8, 0)
+"""Of GPUs whose matrix units take bfloat16."""
+
 MAX_ROWS_QUANTIZED = 64
 """Of a product with quantized matrices, which torch would unpack first."""
 
@@ -36,12 +39,17 @@ def reasons_against_triton(device: torch.device) -> list[str]:
         return [f"Triton's kernels run on CUDA only, not on {device.type}"]
     if not _can_import():
         return ["triton cannot be imported; pip install triton"]
-    return [] if switch == "1" else reasons_against_trust(device)
+    if switch == "1":
+        return []
+    if _capability(device) < LEAST_CAPABILITY:
+        return [f"Triton's kernels need compute capability {'.'.join(map(str, LEAST_CAPABILITY))}"]
+    return reasons_against_trust(device)
 
 
 def is_check_due(device: torch.device) -> bool:
     """Whether reasons_against_triton() will take minutes."""
-    return device.type == "cuda" and SWITCH not in os.environ and _can_import() and not is_proven(device)
+    may_serve = device.type == "cuda" and SWITCH not in os.environ and _can_import()
+    return may_serve and _capability(device) >= LEAST_CAPABILITY and not is_proven(device)
 
 
 def serves(x: Tensor, *, max_rows: int | None = None) -> bool:
@@ -55,6 +63,11 @@ def serves(x: Tensor, *, max_rows: int | None = None) -> bool:
 def num_processors(device: torch.device) -> int:
     """How many programs a device runs at the same time, at least."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
+@cache
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device)
 
 
 @cache

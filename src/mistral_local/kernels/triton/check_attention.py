@@ -19,13 +19,15 @@ from mistral_local.kernels.triton.paged_attention import paged_attention
 BLOCK_SIZE = 16
 
 
-def attention_cases(draw: Draw, size: Size) -> Iterator[Case]:
+def attention_groups(draw: Draw, size: Size) -> list[Iterator[Case]]:
     """One query, whose keys many programs divide, several, chunks and padding, with and without a window, plain and in fp8."""
     context = size.context
     single = [(context, 1), (context // 3, 1), (0, 1), (BLOCK_SIZE, 1)]
-    for lengths in (single[:1], single, [*single, (context // 2, min(37, context // 2)), (40, 40)]):
-        for is_fp8 in (False, True):
-            yield from _attention(draw, size, Scene.of(lengths, draw.device), is_fp8=is_fp8)
+    return [
+        _attention(draw, size, Scene.of(lengths, draw.device), is_fp8=is_fp8)
+        for lengths in (single[:1], single, [*single, (context // 2, min(37, context // 2)), (40, 40)])
+        for is_fp8 in (False, True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
