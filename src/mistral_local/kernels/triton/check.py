@@ -21,13 +21,13 @@ from mistral_local.kernels.graph import GraphRecorder, reasons_against_graphs
 from mistral_local.kernels.quantized import SCALE_BLOCK, QuantizedWeight, dequantize, quantize
 from mistral_local.kernels.rms_norm import Normed, rms_norm_by_torch
 from mistral_local.kernels.transfer import current
-from mistral_local.kernels.triton import elementwise, linear, moe, num_processors, product, route
+from mistral_local.kernels.triton import MAX_ROWS, elementwise, linear, moe, num_processors, product, route
 from mistral_local.kernels.triton.check_attention import attention_groups
 from mistral_local.kernels.triton.check_case import Case, Draw, Size
 from mistral_local.kernels.triton.proof import remember
 
-USUAL = Size(dim=4096, hidden=1792, heads=32, kv_heads=8, head_dim=128, context=1500, rows=(1, 3, 16, 64))
-"""A layer of Mistral 7B as one of eight ranks has it, so that little memory is needed."""
+USUAL = Size(dim=4096, hidden=1792, heads=32, kv_heads=8, head_dim=128, context=1500, rows=(1, 3, 16, 32, 64))
+"""A layer of Mistral 7B as one of eight ranks has it, so that little memory is needed.  Each of these rows has tiles of its own."""
 
 EPS = 1e-5
 Matrix = Tensor | QuantizedWeight
@@ -45,7 +45,8 @@ def groups(device: torch.device, dtype: torch.dtype, size: Size = USUAL) -> list
     for quant_format in (None, *QUANT_FORMATS):
         for rows in size.rows:
             name = f"{quant_format or 'plain'} weights, {rows} rows"
-            found.append(_products(name, draw, size, rows, quant_format))
+            if quant_format is not None or rows <= MAX_ROWS:
+                found.append(_products(name, draw, size, rows, quant_format))
             found.append(_experts(name, draw, size, rows, quant_format))
     if not reasons_against_graphs(device):
         found.append(_graphs(draw, size))
