@@ -255,13 +255,14 @@ def test_a_model_runs_on_these_kernels_from_prompt_to_answer(
     kv_dtype: KVDtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Chunked prompts, shared beginnings and mixed windows, through the engine's own tensors."""
-    model = Transformer.from_folder(write_checkpoint(tmp_path, head_dim=16, sliding_window=[None, 6]))
+    tiny = {"head_dim": 16, "n_heads": 2, "n_kv_heads": 1, "vocab_size": 40}
+    model = Transformer.from_folder(write_checkpoint(tmp_path, **tiny, sliding_window=[None, 6]))
     shared = list(range(2, 12))
     prompts = [[*shared, 20], [*shared, 21, 22, 23], [5]]
     config = EngineConfig(
         max_num_seqs=2, max_context=64, block_size=4, max_prefill_chunk=5, overlap=True, kv_dtype=kv_dtype
     )
-    params = [SamplingParams(max_tokens=5, logprobs=True)] * len(prompts)
+    params = [SamplingParams(max_tokens=3, logprobs=True)] * len(prompts)
 
     def answers() -> list[Sequence]:
         select_backend.cache_clear()

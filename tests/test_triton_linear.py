@@ -92,11 +92,11 @@ def test_products_are_those_of_torch(
     ("num_rows", "dtype"),
     [(1, torch.float32), (2, torch.float32), (7, torch.float16), (16, torch.float32), (1, torch.bfloat16)],
 )
-@pytest.mark.parametrize("columns", [96, 288])
 @pytest.mark.parametrize("quant_format", FORMATS)
 def test_norm_residual_and_gate_are_part_of_a_product(
-    quant_format: QuantFormat | None, columns: int, num_rows: int, dtype: torch.dtype
+    quant_format: QuantFormat | None, num_rows: int, dtype: torch.dtype
 ) -> None:
+    columns = 288  # the last step is not full
     x, scale = normal(num_rows, columns, dtype=dtype) * 3, normal(columns, seed=1, dtype=dtype)
     weights = [stored((normal(out, columns, seed=out) / 8).to(dtype), quant_format) for out in (33, 1, 16)]
     rows = Normed(x, scale, 1e-5)
@@ -256,9 +256,11 @@ def test_what_is_not_finite_stays_with_the_tokens_that_chose_it() -> None:
     assert not found[1].isfinite().any()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("num_tokens", "dim", "dtype"),
+    [(1, 96, torch.bfloat16), (2, 1100, torch.float32), (5, 32, torch.float32), (3, 96, torch.float16)],
+)
 @pytest.mark.parametrize(("num_experts", "k"), [(4, 2), (7, 3), (64, 6), (1, 1)])
-@pytest.mark.parametrize(("num_tokens", "dim"), [(1, 96), (5, 1100), (16, 32)])
 def test_tokens_are_sent_where_torch_sends_them(
     num_tokens: int, dim: int, num_experts: int, k: int, dtype: torch.dtype
 ) -> None:
@@ -291,7 +293,7 @@ def test_numbers_that_are_none_are_sent_to_experts_that_there_are(number: float)
 
 
 @pytest.mark.parametrize("quant_format", [None, "int4"])
-@pytest.mark.parametrize("num_tokens", [1, 6, 33, MAX_TOKENS_OF_EXPERTS])
+@pytest.mark.parametrize("num_tokens", [1, 6, 17, MAX_TOKENS_OF_EXPERTS])
 def test_parts_of_the_experts_give_parts_of_the_sum(
     num_tokens: int, quant_format: QuantFormat | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -364,7 +366,8 @@ def test_a_model_gives_the_same_answers_on_these_kernels(
         triton_linear, "linears", lambda x, *w: shapes.append(tuple(rows_of(x).shape)) or multiply(x, *w)
     )
     found = answers()
-    assert {1, 2} <= {num_rows for num_rows, _ in shapes} <= set(range(1, MAX_ROWS + 1))
+    most = MAX_ROWS if quant_format is None else MAX_ROWS_QUANTIZED
+    assert {1, 2} <= {num_rows for num_rows, _ in shapes} <= set(range(1, most + 1))
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.new_tokens == theirs.new_tokens
         assert ours.logprobs == pytest.approx(theirs.logprobs, abs=1e-4)
