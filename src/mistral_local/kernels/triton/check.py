@@ -81,7 +81,7 @@ def _tall_products(draw: Draw, size: Size) -> Iterator[Case]:
     matrix = draw.matrix(num_out, max(2 * SCALE_BLOCK, size.dim // 8))
     rounded = {quant_format or "plain": _rounded(matrix, quant_format) for quant_format in (None, *QUANT_FORMATS)}
     for name, stored in (rounded | {"block-scaled fp8": _scaled_in_groups(matrix)}).items():
-        for rows in size.rows[-2:]:
+        for rows in size.rows[-3:]:
             x = draw(rows, matrix.shape[1])
             found = linear.linears(x, [stored])[0]
             yield Case(f"tall product, {name} weights, {rows} rows", found, x.float() @ _in_floats(stored).T)
