@@ -8,6 +8,7 @@ import logging
 import queue
 import sys
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Future
 from types import TracebackType
@@ -23,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class TokenStream(AsyncIterator[int]):
-    """The new tokens of a sequence; the engine's thread writes, the event loop reads.
+    """The new tokens of a sequence; the engine's thread writes, one task of the event loop reads.
 
     Attributes:
         sequence: its state; read logprobs and finish_reason when the stream has ended.
@@ -33,14 +34,18 @@ class TokenStream(AsyncIterator[int]):
     def __init__(self, sequence: Sequence, loop: asyncio.AbstractEventLoop) -> None:
         self.sequence = sequence
         self.loop = loop
-        self._tokens: asyncio.Queue[int | None] = asyncio.Queue()
+        self._unread: deque[int | None] = deque()
+        self._waiter: asyncio.Future[None] | None = None
         self._num_sent = 0
 
     async def __anext__(self) -> int:
-        token = await self._tokens.get()
+        while not self._unread:
+            self._waiter = self.loop.create_future()
+            await self._waiter
+        token = self._unread.popleft()
         if token is not None:
             return token
-        self._tokens.put_nowait(None)  # whoever asks again is told the same
+        self._unread.append(None)  # whoever asks again is told the same
         if self.sequence.error is not None:
             raise MistralLocalError(self.sequence.error)
         raise StopAsyncIteration
@@ -59,8 +64,9 @@ class TokenStream(AsyncIterator[int]):
 
     def put(self, news: list[int | None]) -> None:
         """Let the reader have it; called by the event loop."""
-        for token in news:
-            self._tokens.put_nowait(token)
+        self._unread.extend(news)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 def send_all_news(streams: Iterable[TokenStream]) -> None:

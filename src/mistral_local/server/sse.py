@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from fastapi.responses import Response
@@ -70,5 +70,5 @@ async def wait_for_disconnect(receive: Receive) -> None:
         pass
 
 
-async def _send_body(send: Send, body: bytes, *, more: bool = True) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": more})
+def _send_body(send: Send, body: bytes, *, more: bool = True) -> Awaitable[None]:
+    return send({"type": "http.response.body", "body": body, "more_body": more})

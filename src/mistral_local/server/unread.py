@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -32,13 +33,16 @@ class DropUnread:
             return
         body = _Body(receive)
 
-        async def answer(message: Message) -> None:
-            if body.is_unread and message["type"] == "http.response.start":
+        def answer(message: Message) -> Awaitable[None]:
+            return answer_unread(message) if body.is_unread else send(message)
+
+        async def answer_unread(message: Message) -> None:
+            if message["type"] == "http.response.start":
                 if not _header(scope, b"expect"):  # asking for the body would invite it
                     await body.drop(SOON_S)
                 if body.is_unread and _CLOSE not in message["headers"]:
                     message = {**message, "headers": [*message["headers"], _CLOSE]}
-            elif body.is_unread and not message.get("more_body", False):
+            elif not message.get("more_body", False):
                 await send({**message, "more_body": True})
                 await body.drop(LINGER_S)
                 message = {"type": "http.response.body"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 
 from mistral_local.engine.async_engine import AsyncEngine, TokenStream
 from mistral_local.tasks.answer import AnswerReader
@@ -21,8 +21,8 @@ class AsyncAnswer(AsyncIterator[Event]):
         self._engine, self._tokens = engine, tokens
         self._events = _events(engine, tokens, reader)
 
-    async def __anext__(self) -> Event:
-        return await anext(self._events)
+    def __anext__(self) -> Awaitable[Event]:
+        return anext(self._events)
 
     def close(self) -> None:
         """Stop the answer; nothing happens if it has ended."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -182,8 +182,8 @@ class AsyncAnswers(AsyncIterator[tuple[int, Event]]):
         self._deadline: asyncio.TimerHandle | None = None
         self._events = _numbered(answers[0]) if len(answers) == 1 else _merged(answers)
 
-    async def __anext__(self) -> tuple[int, Event]:
-        return await anext(self._events)
+    def __anext__(self) -> Awaitable[tuple[int, Event]]:
+        return anext(self._events)
 
     async def collect(self) -> list[Answer]:
         """Wait for all answers and return them in order; giving up the wait stops them."""
