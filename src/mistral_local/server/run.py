@@ -126,7 +126,9 @@ def _config(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
         app,
         host=settings.host,
         port=settings.port,
-        http=partial(Connection, head_seconds=settings.limits.head_seconds),  # type: ignore[arg-type]
+        http=partial(  # type: ignore[arg-type]
+            Connection, head_seconds=settings.limits.head_seconds, head_bytes=MAX_HEADER_BYTES
+        ),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -134,5 +136,4 @@ def _config(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.drain_seconds + LAST_WORDS_S,
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )
