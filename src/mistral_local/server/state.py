@@ -59,7 +59,7 @@ class ServerState:
             self.num_taken -= 1
 
 
-def _state_of(request: Request) -> ServerState:
+async def _state_of(request: Request) -> ServerState:  # FastAPI calls what is not async on a thread
     state: ServerState = request.app.state.server
     return state
 
