@@ -1,7 +1,7 @@
 """Tokens to text while they arrive, never half a character."""
 
 import codecs
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 
 class Detokenizer:
@@ -27,6 +27,15 @@ class Detokenizer:
             self._is_start = False
             piece = piece.removeprefix(b" ") if self._marks_start(token_id) else piece
         return self._decoder.decode(piece)
+
+    def push_all(self, token_ids: Iterable[int]) -> str:
+        """The text that has become certain with these tokens."""
+        rest, text = iter(token_ids), ""
+        for token_id in rest:
+            text += self.push(token_id)
+            if not self._is_start:
+                break
+        return text + self._decoder.decode(b"".join(map(self._token_bytes, rest)))
 
     def finish(self) -> str:
         """What is left of an unfinished character, when no more tokens come."""

@@ -170,7 +170,7 @@ class Tokenizer:
     def decode(self, tokens: list[int]) -> str:
         """The text of tokens, without control tokens."""
         detokenizer = self.detokenizer()
-        return "".join([*map(detokenizer.push, tokens), detokenizer.finish()])
+        return detokenizer.push_all(tokens) + detokenizer.finish()
 
     def spell_out(self, tokens: list[int]) -> str:
         """The text of tokens, control tokens by their names."""
