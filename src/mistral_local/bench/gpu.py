@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mistral_local.attention.select import reasons_against, select_backend
+from mistral_local.attention.select import reasons_against
 from mistral_local.bench.ceilings import Ceilings, measure_ceilings, now
 from mistral_local.bench.cells import Cell
 from mistral_local.bench.conditions import conditions_of, hardware_name
@@ -171,11 +171,11 @@ def _figures(speed: Speed, *, tokens_per_run: int) -> dict[str, Any]:
 
 def backends_of(model: Transformer, kv_dtype: KVDtype) -> dict[str, Any]:
     """What computes the model's attention and why others do not, and why not Triton's products and graphs of steps."""
-    attention = model.device, model.dtype, model.args.head_dim, storage_dtype(kv_dtype, model.dtype)
+    stored = storage_dtype(kv_dtype, model.dtype)
     config = EngineConfig(max_num_seqs=1, max_context=1, kv_dtype=kv_dtype)
     return {
-        "attention": select_backend(*attention).name,
-        "not_attention": reasons_against(*attention),
+        "attention": model.attention_backend(stored).name,
+        "not_attention": reasons_against(model.device, model.dtype, model.args.head_dim, stored),
         "not_triton": reasons_against_triton(model.device),
         "not_graphs": reasons_against_step_graphs(model, config),
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mistral_local.attention.select import select_backend
 from mistral_local.config import EngineConfig
 from mistral_local.engine.batch_tensors import BatchTensors
 from mistral_local.engine.step_graphs import StepGraphs, sizes_of_graphs
@@ -23,14 +22,13 @@ class RunnerMemory:
     def allocate(cls, model: Transformer, cache: KVCache, config: EngineConfig) -> RunnerMemory:
         """For runners of this model, cache and configuration."""
         sizes = sizes_of_graphs(model, config)
-        backend = select_backend(model.device, model.dtype, model.args.head_dim, cache.dtype)
         tensors = BatchTensors(
             cache,
             max_tokens=config.max_num_batched_tokens,
             max_rows=config.max_num_seqs,
             max_context=config.max_context,
             most_under_way=max(2, model.world.place.num_stages),
-            needs_key_slots=not backend.reads_block_tables,
+            needs_key_slots=not model.attention_backend(cache.dtype).reads_block_tables,
             keeps_place=bool(sizes),
         )
         return cls(tensors, StepGraphs(sizes))

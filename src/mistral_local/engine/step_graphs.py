@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from mistral_local.attention.batch import Batch
-from mistral_local.attention.select import select_backend
 from mistral_local.config import EngineConfig
 from mistral_local.engine.step_plan import StepPlan
 from mistral_local.kernels.graph import GraphRecorder, reasons_against_graphs
@@ -96,8 +95,7 @@ def reasons_against_step_graphs(model: Transformer, config: EngineConfig) -> lis
     reasons = reasons_against_graphs(model.device)
     if not config.graphs:
         reasons.append("they are turned off")
-    kv_dtype = storage_dtype(config.kv_dtype, model.dtype)
-    backend = select_backend(model.device, model.dtype, model.args.head_dim, kv_dtype)
+    backend = model.attention_backend(storage_dtype(config.kv_dtype, model.dtype))
     if not backend.reads_block_tables:
         reasons.append(f"{backend.name} attention is told by the host where keys lie")
     if model.world.size > 1:

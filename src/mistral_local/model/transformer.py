@@ -94,8 +94,7 @@ class Transformer(ModelBase):
         Returns:
             [T, dim] hidden states after the final norm, in the model's dtype.
         """
-        kv_dtype = self.dtype if cache is None else cache.dtype
-        backend = select_backend(self.device, self.dtype, self.args.head_dim, kv_dtype)
+        backend = self.attention_backend(self.dtype if cache is None else cache.dtype)
         rotation = rotations(batch.positions, self.args.head_dim, self.args.theta)
         is_token = batch.is_token()
         x = Residual(self.tok_embeddings(batch.input_ids))
@@ -111,6 +110,10 @@ class Transformer(ModelBase):
             return linears(hidden, self.tok_embeddings)[0].float()
         logits: Tensor = self.output(hidden).float()
         return logits
+
+    def attention_backend(self, kv_dtype: torch.dtype) -> AttentionBackend:
+        """What computes attention over keys and values that are stored so."""
+        return select_backend(self.device, self.dtype, self.args.head_dim, kv_dtype)
 
     @property
     def num_kv_heads(self) -> int:
