@@ -8,7 +8,6 @@ from torch import Tensor
 from mistral_local.args import TransformerArgs
 from mistral_local.bench.shapes import SHAPES, draw_weight
 from mistral_local.config import QuantFormat
-from mistral_local.model.linear import is_joined_on
 from mistral_local.model.transformer import Transformer
 from mistral_local.weights.checkpoint import Checkpoint, CheckpointTensor
 from mistral_local.weights.load import load_weights
@@ -35,8 +34,7 @@ def random_model(shape: str, device: torch.device, *, quantize: QuantFormat | No
         device=device,
         rounding=Rounding(quantize, model.quantizable()) if quantize else None,
     )
-    if is_joined_on(device):
-        model.join_matrices()
+    model.lay_out()
     return model.eval().requires_grad_(False)
 
 

@@ -125,10 +125,15 @@ class ModelBase(nn.Module):
                 rounding=Rounding(quantize, model.quantizable()) if quantize else None,
                 progress=progress,
             )
-        if is_joined_on(device):
-            model.join_matrices()
-            torch.cuda.empty_cache()  # where they lay before
+        model.lay_out()
         return model.eval().requires_grad_(False)
+
+    def lay_out(self) -> None:
+        """Lay the weights as their device multiplies them best: after they were loaded or replaced, while nobody holds on to
+        those that are copied."""
+        if is_joined_on(self.device):
+            self.join_matrices()
+            torch.cuda.empty_cache()  # where they lay before
 
     def join_matrices(self) -> None:
         """Lay matrices that are multiplied by the same x under each other, so that one product serves them."""
@@ -192,8 +197,7 @@ class ModelBase(nn.Module):
             if linear.quantized is not None:
                 raise UsageError("the weights are quantized already")
             linear.take(quantize_weight(linear.weight, quant_format))
-        if is_joined_on(self.device):
-            self.join_matrices()  # now, while nobody holds on to those that are copied
+        self.lay_out()
 
     def weights_version(self) -> int:
         """A number that changes when any weight has been replaced or written since the last call."""
