@@ -98,10 +98,6 @@ class GpuBench:
         report["build_s"] = now(self.device) - start
         report["conditions"] = conditions_of(shape, model) | backends_of(model, self.kv_dtype)
         report["weights_bytes"] = memory_of(model).weights
-        if Cell("start") not in self.cells:
-            self._attempt(
-                partial(measure_start, model, self.kv_dtype)
-            )  # the first answer may replace weights, which drops graphs
         for cell in sorted(self.cells, key=lambda cell: cell.kind != "start"):
             self.note(f"{shape}: {cell.name}")
             figures = self._attempt(partial(self._measure, model, ceilings, cell))
