@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoints import write_checkpoint
+from demo_kl import demo_answers
 from torch import Tensor
 
 from mistral_local.attention.batch import AttentionMetadata, Batch, SequenceSpan
@@ -173,16 +174,9 @@ def logits(model: Transformer, tokens: list[int], dtype: torch.dtype) -> Tensor:
 
 
 def test_the_demo_answers_nearly_as_before() -> None:
-    model, llm = Transformer.from_folder(demo_checkpoint()), load()
-    texts = [
-        "Write a haiku about San Francisco.",
-        "What are the first 50 Fibonacci numbers?",
-        "def add(a, b):\n    return",
-    ]
-    prompts = [llm.prepare_chat([{"role": "user", "content": text}]).tokens for text in texts]
-    answers = generate(prompts, model, max_tokens=60, temperature=0.0)[0]
+    model = Transformer.from_folder(demo_checkpoint())
     whole, new = [], []
-    for prompt, answer in zip(prompts, answers, strict=True):
+    for prompt, answer in demo_answers(model):
         exact, rounded = (logits(model, prompt + answer, dtype).log_softmax(-1) for dtype in (model.dtype, FP8))
         kl = (exact.exp() * (exact - rounded)).sum(-1)
         whole.append(kl)

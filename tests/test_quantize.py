@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoints import write_checkpoint
+from demo_kl import kl_from_the_demo
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -349,20 +350,9 @@ MOST_KL = {"int8": 0.001, "fp8": 0.008, "int4": 0.12}
 
 @pytest.mark.parametrize("quant_format", QUANT_FORMATS)
 def test_the_demo_answers_nearly_as_before(quant_format: QuantFormat) -> None:
-    exact, rounded = (Transformer.from_folder(demo_checkpoint(), quantize=q) for q in (None, quant_format))
-    llm = load()
-    texts = [
-        "Write a haiku about San Francisco.",
-        "What are the first 50 Fibonacci numbers?",
-        "def add(a, b):\n    return",
-    ]
-    prompts = [llm.prepare_chat([{"role": "user", "content": text}]).tokens for text in texts]
-    answers = generate(prompts, exact, max_tokens=60, temperature=0.0)[0]
-    tokens = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
-    flat, lengths = torch.tensor([t for row in tokens for t in row]), [len(row) for row in tokens]
-    logprobs = [model(flat, lengths).log_softmax(-1) for model in (exact, rounded)]
-    kl = (logprobs[0].exp() * (logprobs[0] - logprobs[1])).sum(-1).mean()
-    assert 0 < float(kl) < MOST_KL[quant_format]
+    assert (
+        0 < kl_from_the_demo(Transformer.from_folder(demo_checkpoint(), quantize=quant_format)) < MOST_KL[quant_format]
+    )
 
 
 @pytest.mark.parametrize("quant_format", QUANT_FORMATS)

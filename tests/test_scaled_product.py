@@ -2,15 +2,14 @@
 
 import pytest
 import torch
+from demo_kl import kl_from_the_demo
 from torch import Tensor
 
 from mistral_local.demo.locate import demo_checkpoint
-from mistral_local.generate import generate
 from mistral_local.kernels import quantized
 from mistral_local.kernels.quantized import dequantize, quantize, quantized_linears
 from mistral_local.kernels.scaled_product import SWITCH, reasons_against_scaled_product, scaled_product
 from mistral_local.kernels.triton import MAX_ROWS_QUANTIZED
-from mistral_local.tasks.llm import load
 from mistral_local.transformer import Transformer
 
 MOST_KL = 0.016
@@ -75,17 +74,4 @@ def test_it_says_why_it_does_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_demo_answers_less_nearly_as_before(on_this_cpu: None) -> None:
     """Why it is not chosen unasked: rounding activations moves the distributions more than rounding weights did."""
-    exact, rounded = (Transformer.from_folder(demo_checkpoint(), quantize=q) for q in (None, "fp8"))
-    llm = load()
-    texts = [
-        "Write a haiku about San Francisco.",
-        "What are the first 50 Fibonacci numbers?",
-        "def add(a, b):\n    return",
-    ]
-    prompts = [llm.prepare_chat([{"role": "user", "content": text}]).tokens for text in texts]
-    answers = generate(prompts, exact, max_tokens=60, temperature=0.0)[0]
-    tokens = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
-    flat, lengths = torch.tensor([t for row in tokens for t in row]), [len(row) for row in tokens]
-    logprobs = [model(flat, lengths).log_softmax(-1) for model in (exact, rounded)]
-    kl = float((logprobs[0].exp() * (logprobs[0] - logprobs[1])).sum(-1).mean())
-    assert 0 < kl < MOST_KL
+    assert 0 < kl_from_the_demo(Transformer.from_folder(demo_checkpoint(), quantize="fp8")) < MOST_KL
